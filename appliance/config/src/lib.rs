@@ -1,0 +1,1 @@
+//! gatehouse.toml as types: parse whole, check whole, print canonical.

@@ -1,0 +1,1 @@
+//! Everything on the box that is neither packet filter nor SBC.

@@ -1,0 +1,155 @@
+//! Between init and each of its children, over descriptor 3 of the child. Init makes every socket pair of the house and
+//! hands each end over as [`ToChild::Peer`]; when a process is started again, its neighbours get new ends the same way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Role;
+
+/// From init to a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToChild {
+    /// One descriptor: the socket pair's end that leads to `role`'s process (for broker, journal, keyholder and status
+    /// messages the pair of roles says which enum is spoken). Replaces an earlier one.
+    Peer {
+        /// Who is at the other end.
+        role: Role,
+        /// Which of the channels of that pair.
+        channel: ChannelKind,
+    },
+    /// One descriptor: a file opened by init for the child (the journal's directory, the console's terminal).
+    File {
+        /// What it is.
+        name: String,
+    },
+    /// The checked configuration document in canonical form and its revision: to firewall, management, time, console.
+    Configuration {
+        /// Counts commits.
+        revision: u64,
+        /// Canonical TOML, checked by init. Empty: none yet, stay closed.
+        document: String,
+    },
+    /// A secret or key for the keyholder; to no one else.
+    Secret {
+        /// Its name.
+        name: String,
+        /// Its bytes (PEM of a private key, or a password).
+        value: SecretBytes,
+    },
+    /// Answer to the child's [`FromChild::Propose`] or [`FromChild::Command`].
+    Answer {
+        /// Of the request.
+        id: crate::RequestId,
+        /// `Err`: lines that a person reads.
+        result: Result<String, Vec<String>>,
+    },
+    /// To the console: lines for the status page, at most once a second and on change.
+    Status {
+        /// Human-readable `key` and `value` pairs, in order.
+        lines: Vec<(String, String)>,
+    },
+    /// To the firewall: the sbc's process is gone or was started again (its broker socket says so too).
+    Gone {
+        /// Who.
+        role: Role,
+    },
+    /// Finish in an orderly way and exit.
+    Stop,
+}
+
+/// Kinds of channel between two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ChannelKind {
+    /// `broker::{ToBroker, FromBroker}`; the other end is the firewall (for the firewall: the asker).
+    Broker,
+    /// `journal::{ToJournal, FromJournal}`.
+    Journal,
+    /// `keyholder::{ToKeyholder, FromKeyholder}`.
+    Keyholder,
+    /// `status::{ToStatus, FromStatus}`: management asks sbc, firewall or init.
+    Status,
+}
+
+/// From a child to init.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromChild {
+    /// Sealed and serving. Until then the process counts as starting.
+    Ready,
+    /// From the firewall: the closed ruleset stands, links may go up.
+    Closed,
+    /// From the firewall: the ruleset of this revision stands.
+    Committed {
+        /// Which.
+        revision: u64,
+    },
+    /// From the firewall: a document was refused; the running ruleset stays.
+    CommitFailed {
+        /// Which.
+        revision: u64,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// From the firewall: this process is silent; kill it and start it again.
+    Silent {
+        /// Who.
+        role: Role,
+    },
+    /// From console or management: check, store and apply this document.
+    Propose {
+        /// Pairs the answer.
+        id: crate::RequestId,
+        /// TOML.
+        document: String,
+        /// Passwords and the like to be stored in the keyholder, by name.
+        secrets: Vec<(String, SecretBytes)>,
+    },
+    /// From console (all) and management (none but `Reset`): something to be done.
+    Command {
+        /// Pairs the answer.
+        id: crate::RequestId,
+        /// What.
+        command: Command,
+    },
+    /// From time: the clock is off by this much; init decides whether to step or slew.
+    ClockOffset {
+        /// Server minus own clock, in ns.
+        nanoseconds: i64,
+        /// The server, for the record.
+        server: core::net::SocketAddr,
+    },
+}
+
+/// What the console may ask of init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Power off.
+    PowerOff,
+    /// Restart the machine.
+    Reboot,
+    /// Erase configuration, secrets and records, then restart.
+    FactoryReset,
+    /// Run the escape suite; the answer is its report.
+    SelfTest,
+    /// Blink or report the link of an interface: index in the order of `Status`.
+    Identify(u32),
+    /// List the network ports: the answer has one line each, `name mac driver link`.
+    Ports,
+    /// Send an echo request to the gateways, DNS and PBX and say who answered.
+    NetworkTest,
+}
+
+/// Bytes that never print and are wiped by their holder.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl core::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        core::hint::black_box(&self.0);
+    }
+}

@@ -1,0 +1,207 @@
+//! What the sbc needs of `gatehouse.toml`, as typed values: the firewall reads and checks the document, the sbc gets this.
+//! No secret is in here; accounts of trunks are named by a [`SecretId`] that the keyholder knows.
+
+use core::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Index of a zone in [`Settings::zones`]; the same number in the firewall and the sbc.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ZoneId(pub u8);
+
+/// Transport of a listener or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// RFC 3261 §18 over UDP.
+    Udp,
+    /// RFC 3261 §18 over TCP.
+    Tcp,
+    /// TCP that carries TLS; the asker does the handshake.
+    Tls,
+}
+
+/// What a zone is to the organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ZoneKind {
+    /// Strangers.
+    External,
+    /// The organisation's own hosts.
+    Internal,
+    /// Operators.
+    Management,
+    /// A named partner or carrier.
+    Partner,
+}
+
+/// A zone as the sbc sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its number.
+    pub id: ZoneId,
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it is.
+    pub kind: ZoneKind,
+    /// The box's own addresses in it (media sockets are bound to the first of each family).
+    pub addresses: Vec<IpAddr>,
+    /// Networks on the link and behind its gateways, without the default route.
+    pub networks: Vec<IpNet>,
+}
+
+/// A SIP listener that the sbc asks for by `Listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// In which zone.
+    pub zone: ZoneId,
+    /// Over what.
+    pub transport: Transport,
+    /// Port.
+    pub port: u16,
+}
+
+/// The organisation's registrar and PBX.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrar {
+    /// Where it is.
+    pub zone: ZoneId,
+    /// Its addresses, in order of preference; requests from any of them are the PBX's.
+    pub addresses: Vec<SocketAddr>,
+    /// How it is reached.
+    pub transport: Transport,
+}
+
+/// Name of an account's secret in the keyholder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SecretId(pub String);
+
+/// Registration of the product at a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkRegistration {
+    /// User part of the address-of-record, and digest user name.
+    pub user: String,
+    /// Domain of the address-of-record and digest realm that is answered.
+    pub realm: String,
+    /// Seconds between registrations, at most.
+    pub interval_seconds: u32,
+    /// Whose password.
+    pub secret: SecretId,
+}
+
+/// A carrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it is.
+    pub zone: ZoneId,
+    /// Its addresses, in order of preference; requests from any port of them are the trunk's.
+    pub addresses: Vec<SocketAddr>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Whether the product registers there.
+    pub registration: Option<TrunkRegistration>,
+}
+
+/// Who a caller is, as far as routing cares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A source with a live binding that the registrar accepted.
+    Registered,
+    /// A host of an internal zone (the PBX among them).
+    Internal,
+    /// The PBX itself.
+    Registrar,
+    /// The trunk of that name.
+    Trunk(String),
+}
+
+/// Which called numbers a route is for: `prefix`, then between `digits_min` and `digits_max` digits, of which those after
+/// the prefix may be bound to a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberPattern {
+    /// First characters, maybe none; `+` allowed.
+    pub prefix: String,
+    /// Fewest digits after the prefix.
+    pub digits_min: u8,
+    /// Most digits after the prefix.
+    pub digits_max: u8,
+    /// Lowest and highest value of the digits after the prefix.
+    pub range: Option<(u64, u64)>,
+}
+
+/// What is done with a call that a route matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteAction {
+    /// To the PBX.
+    Registrar,
+    /// To the first of these trunks that takes it.
+    Trunks(Vec<String>),
+    /// To a live binding of the called number, or 480.
+    Binding,
+    /// Refused with this status code (4xx–6xx).
+    Refuse(u16),
+}
+
+/// One line of the routing table; the first that matches counts, none: 404 to known peers, silence to strangers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its name in the configuration; stands in call records.
+    pub name: String,
+    /// Callers it is for; empty: nobody.
+    pub from: Vec<Origin>,
+    /// Called numbers it is for.
+    pub called: NumberPattern,
+    /// Characters cut from the front of the number.
+    pub strip: u8,
+    /// Characters put in front afterwards.
+    pub prepend: String,
+    /// What is done.
+    pub action: RouteAction,
+}
+
+/// Bounds of the sbc's tables and times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Calls at once.
+    pub calls: u32,
+    /// Calls at once from one stranger's or registered address.
+    pub calls_per_source: u32,
+    /// New calls per second in all.
+    pub call_rate: u32,
+    /// Bindings at once.
+    pub registrations: u32,
+    /// SIP TCP connections at once.
+    pub connections: u32,
+    /// Octets of a SIP message.
+    pub message_octets: u32,
+    /// Seconds without media after which a call is ended.
+    pub media_timeout_seconds: u32,
+    /// Seconds a call may last.
+    pub call_seconds: u32,
+    /// Seconds an idle TCP connection may last.
+    pub idle_connection_seconds: u32,
+}
+
+/// Everything the sbc knows about its surroundings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Counts commits.
+    pub revision: u64,
+    /// SIP domain and realm of the organisation.
+    pub domain: String,
+    /// Zones in the order of their numbers.
+    pub zones: Vec<Zone>,
+    /// Listeners to ask for.
+    pub listeners: Vec<Listener>,
+    /// The PBX, if there is one.
+    pub registrar: Option<Registrar>,
+    /// Carriers.
+    pub trunks: Vec<Trunk>,
+    /// Routing table.
+    pub routes: Vec<Route>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Laboratory: allows `lab/reset`. Weakens nothing else.
+    pub lab: bool,
+}

@@ -1,0 +1,1 @@
+//! Namespaces, seccomp, Landlock, descriptor passing: the only unsafe code in the house.

@@ -1,0 +1,1 @@
+//! Decides what may pass; reads no hostile byte.

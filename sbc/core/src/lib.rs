@@ -1,0 +1,6 @@
+//! The back-to-back user agent, admission, routing: pure.
+
+#![cfg_attr(
+    not(test),
+    forbid(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
+)]

@@ -1,0 +1,1 @@
+//! The shell: descriptors, clock, threads; no decision longer than an if.
