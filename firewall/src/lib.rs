@@ -1,1 +1,3 @@
 //! Decides what may pass; reads no hostile byte.
+
+pub mod nftables;
