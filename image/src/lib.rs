@@ -2,8 +2,9 @@
 //!
 //! The way of one build: [`kernel`] finds or makes the bzImage, [`contents`] gathers the file tree ([`tree`]) from the
 //! static programs and Debian's `nft`, [`cpio`] and zstd make the initial file system of it, [`uki`] joins both into one
-//! EFI file, [`disk`] lays that on a GPT disk beside the data partition, [`sbom`] says what is inside and where it came
-//! from. [`assemble`] is the list of these steps; [`qemu`] boots the result.
+//! EFI file, [`disk`] lays that on a GPT disk beside the data partition, [`forms`] gives it the forms of the
+//! hypervisors, [`sbom`] says what is inside and where it came from. [`assemble`] is the list of these steps; [`qemu`]
+//! boots the result.
 //!
 //! The tree is closed by default: a file that `golden/files.txt` does not name ends the build.
 
@@ -15,8 +16,8 @@ pub mod cpio;
 pub mod debian;
 pub mod disk;
 pub mod elf;
+pub mod forms;
 pub mod kernel;
-pub mod lab;
 pub mod process;
 pub mod qemu;
 pub mod sbom;
@@ -73,7 +74,10 @@ impl Error {
 
     /// An input of the wrong form.
     pub fn malformed(what: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
-        Self::Malformed { what: what.to_string(), why: why.to_string() }
+        Self::Malformed {
+            what: what.to_string(),
+            why: why.to_string(),
+        }
     }
 }
 

@@ -1,0 +1,407 @@
+//! Starts the image in QEMU for `make run` and for tests: with the laboratory's taps where the namespace `gh-gw` exists,
+//! with user networking and forwarded ports otherwise. Called by `gatehouse-image run`.
+//!
+//! Either way the guest's three cards are external, internal, management, in this order, and the guest's addresses are
+//! those of the laboratory: one demonstration configuration serves both.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{attached, command, is_installed, run};
+use crate::{Error, Result, make_folder};
+
+/// Name under which the guest looks for its configuration among the firmware's files.
+pub const CONFIG_NAME: &str = "opt/org.gatehouse/config";
+
+/// Memory of the guest in MiB.
+const MEMORY_MIB: u32 = 512;
+
+/// UEFI firmware of package ovmf.
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const FIRMWARE_SETTINGS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// The laboratory's namespace of the product.
+const GATEWAY_NAMESPACE: &str = "gh-gw";
+
+/// One network card of the guest.
+#[derive(Debug)]
+pub struct Card {
+    /// Short name of its zone, as in the laboratory's names.
+    pub zone: &'static str,
+    /// Hardware address; the configuration names the card by it.
+    pub mac: &'static str,
+    /// The laboratory's end of the cable in `gh-gw`.
+    veth: &'static str,
+    network: &'static str,
+    host: &'static str,
+    guest: &'static str,
+    /// Forwarded with user networking: protocol, port on loopback, port in the guest.
+    forwards: &'static [(&'static str, u16, u16)],
+}
+
+/// The three cards, external first.
+pub const CARDS: [Card; 3] = [
+    Card {
+        zone: "ext",
+        mac: "52:54:00:67:68:01",
+        veth: "ext0",
+        network: "198.51.100.0/24",
+        host: "198.51.100.254",
+        guest: "198.51.100.1",
+        forwards: &[
+            ("udp", 5060, 5060),
+            ("tcp", 5060, 5060),
+            ("tcp", 5061, 5061),
+            ("tcp", 8444, 443),
+        ],
+    },
+    Card {
+        zone: "int",
+        mac: "52:54:00:67:68:02",
+        veth: "int0",
+        network: "192.0.2.0/24",
+        host: "192.0.2.254",
+        guest: "192.0.2.1",
+        forwards: &[],
+    },
+    Card {
+        zone: "mgmt",
+        mac: "52:54:00:67:68:03",
+        veth: "mgmt0",
+        network: "203.0.113.0/24",
+        host: "203.0.113.254",
+        guest: "203.0.113.1",
+        forwards: &[("tcp", 8443, 8443)],
+    },
+];
+
+/// How to start.
+#[derive(Debug)]
+pub struct Options {
+    /// Folder with a finished build.
+    pub image: PathBuf,
+    /// Kernel and initial file system without firmware and boot loader: four seconds earlier.
+    pub direct: bool,
+    /// Configuration handed to the guest; without one its wizard comes up.
+    pub config: Option<PathBuf>,
+    /// Where the guest's own copy of the disk and the firmware's settings stay; made afresh if absent.
+    pub state: PathBuf,
+    /// Throw the guest's earlier state away.
+    pub fresh: bool,
+    /// User networking even where the laboratory exists.
+    pub user_network: bool,
+}
+
+/// Starts the guest with its serial console on standard output and waits for its end.
+pub fn start(options: &Options) -> Result<()> {
+    let laboratory = !options.user_network && namespace_exists();
+    if laboratory {
+        join_laboratory()?;
+    }
+    prepare_state(options)?;
+    print!("{}", introduction(options, laboratory));
+    attached(&mut machine(options, laboratory))
+}
+
+/// The whole QEMU call.
+pub fn machine(options: &Options, laboratory: bool) -> Command {
+    let mut machine = if laboratory {
+        let mut inside = command("ip");
+        inside.args(["netns", "exec", GATEWAY_NAMESPACE, "qemu-system-x86_64"]);
+        inside
+    } else {
+        command("qemu-system-x86_64")
+    };
+    machine.args([
+        "-machine",
+        "q35",
+        "-accel",
+        "tcg",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        &MEMORY_MIB.to_string(),
+    ]);
+    machine.args(["-display", "none", "-nodefaults", "-no-user-config"]);
+    // Ctrl-C goes to the guest; Ctrl-A X ends QEMU.
+    machine.args([
+        "-chardev",
+        "stdio,id=serial,mux=on,signal=off",
+        "-serial",
+        "chardev:serial",
+        "-mon",
+        "chardev=serial",
+    ]);
+    machine.args(["-device", "virtio-rng-pci", "-device", "i6300esb"]);
+    if options.direct {
+        machine.arg("-kernel").arg(options.image.join("bzImage"));
+        machine.arg("-initrd").arg(options.image.join("initrd.zst"));
+        let line = std::fs::read_to_string(options.image.join("cmdline")).unwrap_or_default();
+        machine.arg("-append").arg(line);
+    } else {
+        machine.arg("-drive").arg(format!(
+            "if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"
+        ));
+        machine.arg("-drive").arg(format!(
+            "if=pflash,format=raw,unit=1,file={}",
+            settings(options).display()
+        ));
+    }
+    machine.arg("-drive").arg(format!(
+        "if=none,id=disk,format=qcow2,file={}",
+        disk(options).display()
+    ));
+    machine.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+    if let Some(config) = &options.config {
+        machine
+            .arg("-fw_cfg")
+            .arg(format!("name={CONFIG_NAME},file={}", config.display()));
+    }
+    for card in &CARDS {
+        let cable = if laboratory {
+            format!(
+                "tap,id={0},ifname=tap-{0},script=no,downscript=no",
+                card.zone
+            )
+        } else {
+            user(card)
+        };
+        machine.args(["-netdev", &cable]);
+        machine.args([
+            "-device",
+            &format!("virtio-net-pci,netdev={},mac={}", card.zone, card.mac),
+        ]);
+    }
+    machine
+}
+
+/// What to open and what to dial, said before the console takes the screen.
+pub fn introduction(options: &Options, laboratory: bool) -> String {
+    let configured = match &options.config {
+        Some(path) => format!("configuration {}", path.display()),
+        None => "no configuration: the setup wizard comes up here".to_owned(),
+    };
+    let reach = if laboratory {
+        "Laboratory network (namespaces gh-ext, gh-int, gh-mgmt):\n\
+         \x20 open   ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
+         \x20 dial   ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n\
+         \x20 answer ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n"
+    } else {
+        "User networking, ports on this host's loopback:\n\
+         \x20 open   https://127.0.0.1:8443/healthz   (curl -k)\n\
+         \x20 answer sipp -sn uas -i 127.0.0.1 -p 5070                  (the PBX; first, in a second terminal)\n\
+         \x20 dial   sipp 127.0.0.1:5060 -sn uac -s +49305551002 -m 1   (in a third terminal)\n\
+         \x20 also   SIP/TCP 5060, SIP/TLS 5061, HTTPS and WSS 8444 (443 in the guest)\n\
+         \x20 Signalling only: media needs the laboratory network (make lab makes the namespaces; then run again).\n"
+    };
+    format!(
+        "Gatehouse, {configured}.\n{reach}Ctrl-A X ends the machine. The serial console follows.\n\n"
+    )
+}
+
+fn user(card: &Card) -> String {
+    let mut cable = format!(
+        "user,id={},ipv6=off,net={},host={}",
+        card.zone, card.network, card.host
+    );
+    for (protocol, outside, inside) in card.forwards {
+        cable.push_str(&format!(
+            ",hostfwd={protocol}:127.0.0.1:{outside}-{}:{inside}",
+            card.guest
+        ));
+    }
+    cable
+}
+
+fn disk(options: &Options) -> PathBuf {
+    options.state.join("disk.qcow2")
+}
+
+fn settings(options: &Options) -> PathBuf {
+    options.state.join("firmware-settings.fd")
+}
+
+/// The guest writes into a layer above the image, so the image stays as it was built.
+fn prepare_state(options: &Options) -> Result<()> {
+    if options.fresh && options.state.exists() {
+        std::fs::remove_dir_all(&options.state).map_err(Error::io(&options.state))?;
+    }
+    make_folder(&options.state)?;
+    let base = options.image.join("gatehouse.qcow2");
+    let base = std::fs::canonicalize(&base).map_err(Error::io(&base))?;
+    let layer = disk(options);
+    if is_older(&layer, &base) {
+        run(command("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .arg(&base)
+            .arg(&layer))?;
+    }
+    if !options.direct && !settings(options).is_file() {
+        std::fs::copy(FIRMWARE_SETTINGS, settings(options))
+            .map_err(Error::io(FIRMWARE_SETTINGS))?;
+    }
+    Ok(())
+}
+
+/// A layer over an image that was built anew since is worthless; so is an absent one.
+fn is_older(layer: &Path, base: &Path) -> bool {
+    let changed = |path: &Path| {
+        std::fs::metadata(path)
+            .and_then(|data| data.modified())
+            .ok()
+    };
+    match (changed(layer), changed(base)) {
+        (Some(layer), Some(base)) => layer < base,
+        (None, _) | (_, None) => true,
+    }
+}
+
+fn namespace_exists() -> bool {
+    is_installed("ip") && Path::new("/run/netns").join(GATEWAY_NAMESPACE).exists()
+}
+
+/// Bridges the laboratory's cables to taps in `gh-gw`. What is there already is used as it is.
+fn join_laboratory() -> Result<()> {
+    for card in &CARDS {
+        let (bridge, tap) = (format!("br-{}", card.zone), format!("tap-{}", card.zone));
+        if !link_exists(&bridge) {
+            inside(&[
+                "ip",
+                "link",
+                "add",
+                &bridge,
+                "type",
+                "bridge",
+                "stp_state",
+                "0",
+                "forward_delay",
+                "0",
+                "mcast_snooping",
+                "0",
+            ])?;
+        }
+        if !link_exists(&tap) {
+            inside(&["ip", "tuntap", "add", "dev", &tap, "mode", "tap"])?;
+        }
+        // The addresses are the guest's: the namespace itself must not answer for them.
+        inside(&["ip", "addr", "flush", "dev", card.veth])?;
+        for link in [&bridge, &tap, card.veth] {
+            inside(&[
+                "sysctl",
+                "-q",
+                "-w",
+                &format!("net.ipv6.conf.{link}.disable_ipv6=1"),
+            ])?;
+            inside(&["ip", "link", "set", link, "up"])?;
+        }
+        for link in [tap.as_str(), card.veth] {
+            inside(&["ip", "link", "set", link, "master", &bridge])?;
+        }
+    }
+    Ok(())
+}
+
+fn link_exists(link: &str) -> bool {
+    inside(&["ip", "link", "show", link]).is_ok()
+}
+
+fn inside(words: &[&str]) -> Result<()> {
+    run(command("ip")
+        .args(["netns", "exec", GATEWAY_NAMESPACE])
+        .args(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(direct: bool) -> Options {
+        Options {
+            image: PathBuf::from("/image"),
+            direct,
+            config: Some(PathBuf::from("/demo.toml")),
+            state: PathBuf::from("/state"),
+            fresh: false,
+            user_network: false,
+        }
+    }
+
+    fn words(direct: bool, laboratory: bool) -> Vec<String> {
+        let machine = machine(&options(direct), laboratory);
+        std::iter::once(machine.get_program())
+            .chain(machine.get_args())
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn cards_come_external_first_in_both_networks() {
+        for laboratory in [false, true] {
+            let macs: Vec<String> = words(true, laboratory)
+                .into_iter()
+                .filter(|word| word.starts_with("virtio-net-pci"))
+                .collect();
+            assert_eq!(macs.len(), 3);
+            for (word, card) in macs.iter().zip(&CARDS) {
+                assert!(word.ends_with(card.mac), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn user_networking_forwards_loopback_ports_only_and_to_the_zones_own_address() {
+        let words = words(true, false);
+        let forwards: Vec<&str> = words
+            .iter()
+            .flat_map(|word| word.split(','))
+            .filter(|part| part.starts_with("hostfwd="))
+            .collect();
+        assert_eq!(
+            forwards,
+            [
+                "hostfwd=udp:127.0.0.1:5060-198.51.100.1:5060",
+                "hostfwd=tcp:127.0.0.1:5060-198.51.100.1:5060",
+                "hostfwd=tcp:127.0.0.1:5061-198.51.100.1:5061",
+                "hostfwd=tcp:127.0.0.1:8444-198.51.100.1:443",
+                "hostfwd=tcp:127.0.0.1:8443-203.0.113.1:8443",
+            ]
+        );
+    }
+
+    #[test]
+    fn in_the_laboratory_the_machine_runs_inside_the_products_namespace() {
+        let words = words(false, true);
+        assert_eq!(
+            words[..5],
+            ["ip", "netns", "exec", "gh-gw", "qemu-system-x86_64"]
+        );
+        assert!(
+            words
+                .iter()
+                .any(|word| word == "tap,id=mgmt,ifname=tap-mgmt,script=no,downscript=no")
+        );
+    }
+
+    #[test]
+    fn a_direct_start_uses_no_firmware_and_a_full_start_no_kernel_file() {
+        assert!(
+            !words(true, false)
+                .iter()
+                .any(|word| word.contains("pflash"))
+        );
+        assert!(!words(false, false).iter().any(|word| word == "-kernel"));
+    }
+
+    #[test]
+    fn the_introduction_says_what_to_open_and_dial() {
+        for laboratory in [false, true] {
+            let text = introduction(&options(true), laboratory);
+            assert!(
+                text.contains("open ") && text.contains("dial ") && text.contains("8443"),
+                "{text}"
+            );
+        }
+    }
+}
