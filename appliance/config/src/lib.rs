@@ -1,1 +1,60 @@
 //! gatehouse.toml as types: parse whole, check whole, print canonical.
+//!
+//! `firewall` renders rules and the sbc's settings from a [`Document`], init makes links and addresses of it, the console
+//! writes one, `gatehouse-config` checks and compares them. Nothing here touches a file, a socket or a clock.
+//!
+//! # The document
+//! TOML, at most 256 KiB, `schema = 1`. A key that is not listed here is refused. `appliance/config/example.toml` is a
+//! commented whole; a value in parentheses is the default, `!` marks what must be there.
+//!
+//! | table | keys |
+//! |---|---|
+//! | top | `schema`! · `lab` (false) |
+//! | `[host]`! | `name`! one label · `language` `en`/`de` (en) · `dns` addresses · `ntp` addresses with port (123) |
+//! | `[sip]`! | `domain`! |
+//! | `[sip.registrar]` | `zone`! · `addresses`! with port (5060) · `transport` `udp`/`tcp` (udp) |
+//! | `[management]` | names of secrets: `certificate` (management) · `token` (api-token) · `password` (operator) |
+//! | `[[zone]]`! | `name`! · `kind`! `external`/`internal`/`management`/`partner` · `not_bogon`, `allow_list` networks |
+//! | `[zone.interface]`! | `name` or `mac`, one of them! · `vlan` 1–4094 |
+//! | `[zone.ipv4]` | `method` `static`/`dhcp` (static) · `address`! with prefix length · `gateway` of the default route |
+//! | `[zone.ipv6]` | `method` `static`/`ra` (static) · `address`! with prefix length · `gateway` of the default route |
+//! | `[[zone.routed]]` | `network`! · `gateway`! on the link |
+//! | `[zone.media]` | `networks` of peers (by kind) · `ports` (16384-32767) · `peer_ports` (1024-65535) |
+//! | `[[listener]]` | `zone`! · `service`! `sip-udp`/`sip-tcp`/`management-https` · `port` (5060, 8443) |
+//! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
+//! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
+//! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME` · `prefix` · `digits`! count or range · `range` of their value · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` · `status` (403) |
+//! | `[limits]` `[bans]` `[logging]` | see [`Limits`], [`Bans`], [`Logging`] |
+//!
+//! A family that a zone does not name is off in it. Passwords and keys never stand here: `secret` and `[management]` are
+//! names that the keyholder knows.
+//!
+//! # Links
+//! [`Zone::ifname`] says which link carries a zone; [`Document::parent_ifname`] which link lies below its VLAN.
+
+pub mod bogons;
+mod check;
+mod diff;
+mod document;
+mod error;
+mod limits;
+mod sip;
+mod table;
+mod value;
+mod zone;
+
+pub use diff::{Change, diff};
+pub use document::{
+    Document, Host, Language, MAX_DOCUMENT, MAX_SERVERS, Management, NTP_PORT, SCHEMA,
+};
+pub use error::{ConfigError, Sentence};
+pub use limits::{BanNumbers, Bans, Limits, Logging};
+pub use sip::{
+    Action, ActionWord, Called, Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_ROUTES, MAX_TRUNKS,
+    Origin, Registrar, Registration, Route, SIP_PORT, Service, Sip, Transport, Trunk,
+};
+pub use value::{Mac, PortRange, Span, parse_endpoint};
+pub use zone::{
+    Card, Interface, Ipv4, Ipv4Method, Ipv6, Ipv6Method, MAX_NETWORKS, MAX_ZONES, Media, Routed,
+    Zone, ZoneKind,
+};

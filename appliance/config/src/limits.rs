@@ -1,0 +1,160 @@
+//! Bounds of packets, calls, bans and log lines. Every key may be left out; the defaults are those of the product as
+//! shipped, and the canonical form always prints them.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{
+    error::say,
+    table::{Report, Section},
+    zone::MAX_NETWORKS,
+};
+
+/// A struct of whole numbers with a default and an allowed range each: fields, reading, range check.
+macro_rules! numbers {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident = $default:literal in $least:literal..=$most:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        pub struct $name { $($(#[$doc])* pub $field: u32,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// Names of the keys.
+            pub(crate) const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Key, value, least and most of each.
+            pub(crate) fn bounds(&self) -> Vec<(&'static str, u32, u32, u32)> {
+                vec![$((stringify!($field), self.$field, $least, $most)),+]
+            }
+
+            pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+                $(let $field = section.or(report, stringify!($field), $default);)+
+                Some(Self { $($field: $field?,)+ })
+            }
+        }
+    };
+}
+
+numbers! {
+    /// Bounds of packets, connections and calls. Rates are per second; a source is one IPv4 address or one IPv6 /64.
+    pub struct Limits {
+        /// TCP connections opened per second by one source.
+        syn_rate_per_source = 20 in 1..=100_000,
+        /// TCP connections opened per second in all.
+        syn_rate = 2_000 in 1..=1_000_000,
+        /// New UDP flows per second from one source.
+        flow_rate_per_source = 50 in 1..=100_000,
+        /// New UDP flows per second in all.
+        flow_rate = 10_000 in 1..=1_000_000,
+        /// TCP connections at once from one source.
+        connections_per_source = 32 in 1..=65_535,
+        /// Packets per second to the SIP listeners from one source that is neither trunk nor PBX.
+        sip_rate_per_source = 200 in 1..=100_000,
+        /// ICMP and ICMPv6 messages per second in all, neighbour discovery apart.
+        icmp_rate = 50 in 0..=100_000,
+        /// Neighbour discovery messages per second in each zone.
+        nd_rate = 200 in 10..=100_000,
+        /// Packets per second through one pinhole, each way.
+        media_packet_rate = 500 in 50..=100_000,
+        /// Media sockets lent at once.
+        media_sockets = 8_192 in 4..=65_536,
+        /// Calls at once.
+        calls = 2_000 in 1..=100_000,
+        /// Calls at once from one source that is neither trunk nor PBX.
+        calls_per_source = 20 in 1..=100_000,
+        /// New calls per second in all.
+        call_rate = 500 in 1..=100_000,
+        /// Bindings at once.
+        registrations = 10_000 in 1..=1_000_000,
+        /// SIP connections over TCP at once.
+        connections = 4_000 in 1..=100_000,
+        /// Octets of a SIP message.
+        message_octets = 16_384 in 1_500..=65_535,
+        /// Seconds without media after which a call is ended.
+        media_timeout_seconds = 60 in 5..=86_400,
+        /// Seconds a call may last.
+        call_seconds = 43_200 in 60..=604_800,
+        /// Seconds an idle SIP connection may last.
+        idle_connection_seconds = 600 in 10..=86_400,
+    }
+}
+
+impl Limits {
+    pub(crate) fn from_section(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+        section.only(report, Self::KEYS);
+        Self::read(section, report)
+    }
+}
+
+numbers! {
+    /// Numbers of the section `bans`.
+    pub struct BanNumbers {
+        /// Seconds a ban lasts if its asker names none.
+        seconds = 3_600 in 10..=2_592_000,
+        /// Seconds a ban lasts at most.
+        seconds_max = 86_400 in 10..=2_592_000,
+        /// Bans at once.
+        maximum = 65_536 in 16..=1_000_000,
+    }
+}
+
+/// Bans of sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bans {
+    /// Times and bounds.
+    #[serde(flatten)]
+    pub numbers: BanNumbers,
+    /// Sources that are never banned, in any zone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_list: Vec<IpNet>,
+}
+
+impl Bans {
+    pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+        section.only(report, &[BanNumbers::KEYS, &["allow_list"]].concat());
+        let numbers = BanNumbers::read(section, report);
+        let allow_list = section.list(report, "allow_list", MAX_NETWORKS);
+        Some(Self {
+            numbers: numbers?,
+            allow_list: allow_list?,
+        })
+    }
+}
+
+numbers! {
+    /// What is written down.
+    pub struct Logging {
+        /// Dropped packets per second that are logged for one reason; all are counted.
+        drops_per_second = 5 in 0..=1_000,
+        /// As many may be logged at once.
+        drops_burst = 10 in 1..=1_000,
+        /// Log lines per second that are taken from one process.
+        lines_per_second = 200 in 10..=10_000,
+    }
+}
+
+impl Logging {
+    pub(crate) fn from_section(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+        section.only(report, &[Self::KEYS, &["syslog"]].concat());
+        let target: Option<Vec<SocketAddr>> = section
+            .optional_with(report, "syslog", |value| crate::value::endpoint(value, 514))
+            .map(|target| target.into_iter().collect());
+        if target.is_some_and(|target| !target.is_empty()) {
+            report.error(
+                &section.key("syslog"),
+                say!(
+                    "this version sends no records to a syslog server; take the line out",
+                    "diese Version sendet nichts an einen Syslog-Server; die Zeile muss entfallen"
+                ),
+            );
+        }
+        Self::read(section, report)
+    }
+}
