@@ -306,7 +306,7 @@ impl Zone {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.networks()
             .iter()
-            .any(|network| network.contains(&address))
+            .any(|network| network.prefix_len() != 0 && network.contains(&address))
     }
 
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {

@@ -55,7 +55,9 @@ fn listeners(document: &Document, known: &Known, report: &mut Report<'_>) {
     let mut seen: BTreeMap<(&str, bool, u16), u32> = BTreeMap::new();
     for (index, listener) in document.listeners.iter().enumerate() {
         let path = known.listeners.at(index);
-        reserved(listener, path, report);
+        if is_reserved(listener, path, report) {
+            continue;
+        }
         let line = report.place(path);
         if let Some(first) = seen.insert(
             (&listener.zone, listener.service.is_udp(), listener.port),
@@ -111,8 +113,9 @@ fn listeners(document: &Document, known: &Known, report: &mut Report<'_>) {
     }
 }
 
-fn reserved(listener: &Listener, path: &str, report: &mut Report<'_>) {
-    if matches!(listener.service, Service::SipTls | Service::SipWss) {
+fn is_reserved(listener: &Listener, path: &str, report: &mut Report<'_>) -> bool {
+    let reserved = matches!(listener.service, Service::SipTls | Service::SipWss);
+    if reserved {
         let service = listener.service;
         report.error(
             &format!("{path}.service"),
@@ -122,6 +125,7 @@ fn reserved(listener: &Listener, path: &str, report: &mut Report<'_>) {
             ),
         );
     }
+    reserved
 }
 
 fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
@@ -285,7 +289,11 @@ fn reach(document: &Document, zone: &Zone, address: IpAddr, key: &str, report: &
         );
         return;
     }
-    if zone.contains(address) {
+    if zone
+        .networks()
+        .iter()
+        .any(|network| network.contains(&address))
+    {
         return;
     }
     if let Some(other) = document.zones.iter().find(|other| other.contains(address)) {

@@ -1,0 +1,511 @@
+//! What the reader and the checks refuse: with line, key and a sentence that helps; several offences at once.
+
+use appliance_config::{ConfigError, Document};
+
+const EXAMPLE: &str = include_str!("../example.toml");
+
+fn refused(text: &str) -> Vec<ConfigError> {
+    Document::parse(text, "gatehouse.toml").expect_err("must be refused")
+}
+
+/// The example with one line changed, and the number of that line.
+fn changed(line: &str, by: &str) -> (String, u32) {
+    let at = EXAMPLE
+        .lines()
+        .position(|have| have.split('#').next().unwrap_or("").trim_end() == line)
+        .unwrap_or_else(|| panic!("no line `{line}` in the example"));
+    let text: Vec<&str> = EXAMPLE
+        .lines()
+        .enumerate()
+        .map(|(i, have)| if i == at { by } else { have })
+        .collect();
+    (text.join("\n"), u32::try_from(at).expect("short") + 1)
+}
+
+/// One changed line makes exactly one offence, at that line, at `key`, with `words` in the sentence.
+fn one(line: &str, by: &str, key: &str, words: &str) {
+    let (text, number) = changed(line, by);
+    let errors = refused(&text);
+    let [error] = errors.as_slice() else {
+        panic!("`{by}`: one offence expected, got\n{}", list(&errors));
+    };
+    assert_eq!(
+        (error.line, error.key.as_str()),
+        (number, key),
+        "`{by}`: {error}"
+    );
+    assert!(error.sentence.english.contains(words), "`{by}`: {error}");
+    assert!(
+        !error.sentence.german.is_empty() && error.sentence.german != error.sentence.english,
+        "{error}"
+    );
+}
+
+fn list(errors: &[ConfigError]) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    one(
+        "dns = [\"10.20.0.53\"]",
+        "dsn = [\"10.20.0.53\"]",
+        "host.dsn",
+        "did you mean `dns`?",
+    );
+    one("lab = false", "labs = false", "labs", "did you mean `lab`?");
+    one(
+        "syn_rate = 2000",
+        "syn_rates = 2000",
+        "limits.syn_rates",
+        "did you mean `syn_rate`?",
+    );
+    one(
+        "drops_burst = 10",
+        "colour = 10",
+        "logging.colour",
+        "possible: drops_per_second",
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused_with_the_right_spelling() {
+    one("lab = false", "lab = 0", "lab", "true or false");
+    one(
+        "calls = 2000",
+        "calls = \"many\"",
+        "limits.calls",
+        "whole number",
+    );
+    one(
+        "calls = 2000",
+        "calls = -1",
+        "limits.calls",
+        "0 to 4294967295",
+    );
+    one(
+        "calls = 2000",
+        "calls = 0",
+        "limits.calls",
+        "from 1 to 100000",
+    );
+    one(
+        "dns = [\"10.20.0.53\"]",
+        "dns = [\"10.20.0.53\", \"ns.example.org\"]",
+        "host.dns[1]",
+        "names are not looked up",
+    );
+    one(
+        "dns = [\"10.20.0.53\"]",
+        "dns = \"10.20.0.53\"",
+        "host.dns",
+        "list in square brackets",
+    );
+    one(
+        "mac = \"52:54:00:12:34:01\"",
+        "mac = \"52:54:00:12:34\"",
+        "zone.external.interface.mac",
+        "hardware address",
+    );
+    one(
+        "mac = \"52:54:00:12:34:01\"",
+        "mac = \"01:00:5e:00:00:01\"",
+        "zone.external.interface.mac",
+        "group or null",
+    );
+    one(
+        "network = \"10.21.0.0/16\"",
+        "network = \"10.21.0.1/16\"",
+        "zone.internal.routed[0].network",
+        "10.21.0.0/16",
+    );
+    one(
+        "kind = \"partner\"",
+        "kind = \"partners\"",
+        "zone.carrier.kind",
+        "did you mean `partner`?",
+    );
+    one(
+        "name = \"gatehouse\"",
+        "name = \"Gate House\"",
+        "host.name",
+        "small letters",
+    );
+}
+
+#[test]
+fn zones_must_agree_with_each_other() {
+    one(
+        "gateway = \"192.0.33.129\"",
+        "gateway = \"192.0.34.1\"",
+        "zone.external.ipv4.gateway",
+        "does not lie in the network 192.0.33.128/28",
+    );
+    one(
+        "gateway = \"192.0.33.129\"",
+        "gateway = \"192.0.33.130\"",
+        "zone.external.ipv4.gateway",
+        "own address",
+    );
+    one(
+        "address = \"192.0.33.130/28\"",
+        "address = \"192.0.33.143/28\"",
+        "zone.external.ipv4.address",
+        "first or last",
+    );
+    one(
+        "address = \"10.99.0.1/24\"",
+        "address = \"10.20.0.9/24\"",
+        "zone.management.ipv4.address",
+        "overlaps with 10.20.0.0/24",
+    );
+    one(
+        "address = \"10.99.0.1/24\"",
+        "address = \"10.21.5.1/24\"",
+        "zone.management.ipv4.address",
+        "overlaps with 10.21.0.0/16",
+    );
+    one(
+        "gateway = \"10.20.0.254\"",
+        "gateway = \"10.99.0.254\"",
+        "zone.internal.routed[0].gateway",
+        "not another host",
+    );
+    one(
+        "network = \"172.20.8.0/24\"",
+        "network = \"0.0.0.0/0\"",
+        "zone.carrier.routed[0].network",
+        "default route",
+    );
+    one(
+        "vlan = 99",
+        "vlan = 4095",
+        "zone.management.interface.vlan",
+        "1 to 4094",
+    );
+    one(
+        "mac = \"52:54:00:12:34:03\"",
+        "mac = \"52:54:00:12:34:01\"",
+        "zone.carrier.interface",
+        "the card of `zone.external`",
+    );
+    one(
+        "mac = \"52:54:00:12:34:03\"",
+        "name = \"internal\"",
+        "zone.carrier.interface",
+        "link would be called internal",
+    );
+    one(
+        "address = \"172.20.1.2/30\"",
+        "method = \"dhcp\"",
+        "zone.carrier.ipv4.method",
+        "only external zones",
+    );
+    one(
+        "ports = \"16384-32767\"",
+        "ports = \"16385-32767\"",
+        "zone.external.media.ports",
+        "even port",
+    );
+    one(
+        "ports = \"16384-32767\"",
+        "ports = \"512-32767\"",
+        "zone.external.media.ports",
+        "1024 or more",
+    );
+    one(
+        "peer_ports = \"1024-65535\"",
+        "peer_ports = \"53-65535\"",
+        "zone.external.media.peer_ports",
+        "1024",
+    );
+    one(
+        "not_bogon = []",
+        "not_bogon = [\"127.0.0.0/8\"]",
+        "zone.external.not_bogon[0]",
+        "never a source",
+    );
+    one(
+        "allow_list = []",
+        "allow_list = [\"0.0.0.0/0\"]",
+        "zone.external.allow_list[0]",
+        "too large",
+    );
+    one(
+        "networks = []",
+        "networks = [\"10.99.0.0/16\"]",
+        "zone.external.media.networks[0]",
+        "management zone",
+    );
+}
+
+#[test]
+fn exactly_one_zone_is_the_management_zone() {
+    let (text, _) = changed("kind = \"management\"", "kind = \"internal\"");
+    let errors = refused(&text);
+    assert!(
+        list(&errors).contains("exactly one must be"),
+        "{}",
+        list(&errors)
+    );
+    let (text, line) = changed("kind = \"partner\"", "kind = \"management\"");
+    let errors = refused(&text);
+    assert!(
+        errors.iter().any(|e| e.line == line
+            && e.sentence
+                .english
+                .contains("second management zone (the first is at line")),
+        "{}",
+        list(&errors)
+    );
+}
+
+#[test]
+fn listeners_and_peers_must_fit_their_zones() {
+    one(
+        "port = 5060",
+        "port = 20000",
+        "listener[0].port",
+        "media ports 16384-32767",
+    );
+    one(
+        "service = \"sip-udp\"",
+        "service = \"sip-tls\"",
+        "listener[0].service",
+        "does not serve sip-tls",
+    );
+    one(
+        "zone = \"management\"",
+        "zone = \"carrier\"",
+        "listener[4].zone",
+        "management zone only",
+    );
+    one(
+        "addresses = [\"192.0.34.20\"]",
+        "addresses = [\"10.99.0.20\"]",
+        "trunk.backup.addresses[0]",
+        "lies in zone `management`",
+    );
+    one(
+        "addresses = [\"192.0.34.20\"]",
+        "addresses = [\"172.20.8.5\"]",
+        "trunk.backup.addresses[0]",
+        "told apart",
+    );
+    one(
+        "addresses = [\"192.0.34.20\"]",
+        "addresses = [\"192.0.33.130\"]",
+        "trunk.backup.addresses[0]",
+        "own address",
+    );
+    one(
+        "addresses = [\"172.20.8.5\", \"172.20.8.6\"]",
+        "addresses = [\"192.0.34.1\"]",
+        "trunk.carrier.addresses[0]",
+        "out of reach",
+    );
+    one(
+        "addresses = [\"10.20.0.10:5060\"]",
+        "addresses = [\"[2001:db8::1]:5060\"]",
+        "sip.registrar.addresses[0]",
+        "no IPv6",
+    );
+    one(
+        "interval_seconds = 300",
+        "interval_seconds = 5",
+        "trunk.backup.registration.interval_seconds",
+        "30 to 86400",
+    );
+    one(
+        "transport = \"udp\"",
+        "transport = \"tls\"",
+        "sip.registrar.transport",
+        "over TLS",
+    );
+}
+
+#[test]
+fn no_sip_is_spoken_in_the_management_zone() {
+    let (text, _) = changed("service = \"management-https\"", "service = \"sip-udp\"");
+    let errors = refused(&text);
+    assert_eq!(
+        errors.first().map(|error| error.key.as_str()),
+        Some("listener[4].zone"),
+        "{}",
+        list(&errors)
+    );
+}
+
+#[test]
+fn a_second_listener_on_a_port_is_refused_with_the_line_of_the_first() {
+    let text = format!("{EXAMPLE}\n[[listener]]\nzone = \"external\"\nservice = \"sip-udp\"\n");
+    let errors = refused(&text);
+    let [error] = errors.as_slice() else {
+        panic!("{}", list(&errors))
+    };
+    assert!(
+        error
+            .sentence
+            .english
+            .contains("port 5060 of zone `external` is already taken by the listener at line"),
+        "{error}"
+    );
+}
+
+#[test]
+fn contradicting_routes_are_named_with_both_lines() {
+    let text = format!(
+        "{EXAMPLE}\n[[route]]\nname = \"again\"\nfrom = [\"internal\", \"trunk:backup\"]\nprefix = \"+49900\"\ndigits = \"0-20\"\naction = \"trunks\"\ntrunks = [\"backup\"]\n"
+    );
+    let errors = refused(&text);
+    let [error] = errors.as_slice() else {
+        panic!("{}", list(&errors))
+    };
+    let first = EXAMPLE
+        .lines()
+        .position(|l| l == "name = \"premium\"")
+        .expect("route");
+    let second = EXAMPLE.lines().count() + 2;
+    assert_eq!(error.key, "route.again");
+    assert!(
+        error
+            .sentence
+            .english
+            .contains(&format!("lines {first} and {second} contradict")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_route_behind_one_that_takes_everything_is_refused() {
+    let text = format!(
+        "{EXAMPLE}\n[[route]]\nname = \"berlin\"\nfrom = [\"internal\"]\nprefix = \"+4930\"\ndigits = \"6-10\"\naction = \"trunks\"\ntrunks = [\"backup\"]\n"
+    );
+    let errors = refused(&text);
+    assert!(
+        list(&errors).contains("is never reached: `route.outside`"),
+        "{}",
+        list(&errors)
+    );
+}
+
+#[test]
+fn routes_name_trunks_that_exist_and_numbers_that_can_be() {
+    one(
+        "trunks = [\"carrier\", \"backup\"]",
+        "trunks = [\"carier\", \"backup\"]",
+        "route.outside.trunks[0]",
+        "did you mean `carrier`?",
+    );
+    one(
+        "from = [\"trunk:carrier\", \"trunk:backup\"]",
+        "from = [\"trunk:nobody\"]",
+        "route.direct-dial.from[0]",
+        "there is no trunk `nobody`",
+    );
+    one(
+        "range = \"100-799\"",
+        "range = \"100-1799\"",
+        "route.binding.range",
+        "more than the 3 digits",
+    );
+    one(
+        "strip = 9",
+        "strip = 13",
+        "route.direct-dial.strip",
+        "shortest number",
+    );
+    one(
+        "status = 403",
+        "status = 200",
+        "route.premium.status",
+        "400 to 699",
+    );
+    one(
+        "digits = \"8-15\"",
+        "digits = \"15-8\"",
+        "route.outside.digits",
+        "lower number first",
+    );
+}
+
+#[test]
+fn several_offences_are_reported_at_once_in_the_order_of_the_lines() {
+    let text = EXAMPLE
+        .replace("language = \"de\"", "language = \"fr\"")
+        .replace("gateway = \"192.0.33.129\"", "gateway = \"192.0.34.1\"")
+        .replace("vlan = 99", "vlan = \"ninety-nine\"")
+        .replace("seconds_max = 86400", "seconds_maximum = 86400");
+    let errors = refused(&text);
+    let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "host.language",
+            "zone.external.ipv4.gateway",
+            "zone.management.interface.vlan",
+            "bans.seconds_maximum"
+        ]
+    );
+    assert!(errors.windows(2).all(|pair| pair[0].line < pair[1].line));
+}
+
+#[test]
+fn what_is_missing_is_said_where_it_is_missing() {
+    let keys: Vec<String> = refused("schema = 1\n")
+        .into_iter()
+        .map(|error| error.key)
+        .collect();
+    assert_eq!(keys, ["zone", "host", "sip"]);
+    let errors = refused("[host]\nname = \"x\"\n");
+    assert_eq!(
+        errors
+            .first()
+            .map(|e| (e.key.as_str(), e.sentence.english.as_str())),
+        Some(("schema", "is missing here"))
+    );
+}
+
+#[test]
+fn another_schema_is_refused_without_a_flood() {
+    let errors = refused(&EXAMPLE.replace("schema = 1", "schema = 2"));
+    let [error] = errors.as_slice() else {
+        panic!("{}", list(&errors))
+    };
+    assert!(error.sentence.english.contains("reads schema 1"), "{error}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_refused_with_its_line() {
+    let errors = refused("schema = 1\n[host\nname = \"x\"\n");
+    assert_eq!(
+        errors.first().map(|error| error.line),
+        Some(2),
+        "{}",
+        list(&errors)
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_refused() {
+    let errors = refused(&EXAMPLE.replace("lab = false", "lab = false\nlab = true"));
+    assert!(list(&errors).contains("duplicate key"), "{}", list(&errors));
+}
+
+#[test]
+fn secrets_cannot_stand_in_the_document() {
+    let errors =
+        refused(&EXAMPLE.replace("secret = \"backup-password\"", "password = \"hunter2\""));
+    assert!(
+        errors
+            .iter()
+            .any(|e| e.key == "trunk.backup.registration.password"),
+        "{}",
+        list(&errors)
+    );
+    assert!(!list(&errors).contains("hunter2"));
+}
