@@ -1,5 +1,18 @@
 //! The media relay (RFC 7092 §3.2.1): what the core tells it and what it says back. The core is not on the way of a
-//! packet; it gives [`MediaCommand`]s and gets [`MediaEvent`]s. The shell's media threads carry it out.
+//! packet; it gives [`MediaCommand`]s and gets [`MediaEvent`]s. The shell's media threads own the streams.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `stream` | two legs and the verdict on each packet |
+//! | `leg` | one of them: whom it hears, whom it speaks to, what it counted |
+//! | `source` | which source address is believed, and when |
+
+mod leg;
+mod source;
+mod stream;
+
+pub use leg::DropReason;
+pub use stream::{LentLeg, Stream, Verdict};
 
 use core::net::{IpAddr, SocketAddr};
 
