@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::process::{command, run};
 use crate::tree::Node;
 use crate::{
-    Error, Result, contents, cpio, disk, forms, kernel, make_folder, read, sbom, uki, write,
+    Error, Result, contents, cpio, debian, disk, forms, kernel, make_folder, read, sbom, uki, write,
 };
 
 /// systemd's EFI stub of the build host, package systemd-boot-efi.
@@ -30,6 +30,8 @@ pub struct Inputs {
     pub kernel: PathBuf,
     /// The workspace's folder: `Cargo.lock` and the members' manifests, for the SBOM.
     pub workspace: PathBuf,
+    /// Refuse a build host whose packages are not the pinned ones, rather than say so.
+    pub locked: bool,
 }
 
 /// What a build says about itself.
@@ -43,6 +45,7 @@ pub struct Report {
 
 /// Builds everything into `out`, which is replaced as a whole at the end: a broken build leaves the old one in place.
 pub fn build(inputs: &Inputs, out: &Path) -> Result<Report> {
+    check_host(inputs.locked)?;
     let work = out.with_extension("new");
     if work.exists() {
         std::fs::remove_dir_all(&work).map_err(Error::io(&work))?;
@@ -130,6 +133,17 @@ fn compress(archive: &[u8], work: &Path) -> Result<Vec<u8>> {
         .arg(&packed)
         .arg(&plain))?;
     read(&packed)
+}
+
+fn check_host(locked: bool) -> Result<()> {
+    let differences = debian::differences();
+    if locked && !differences.is_empty() {
+        return Err(Error::malformed("the build host", differences.join("; ")));
+    }
+    for difference in differences {
+        eprintln!("warning: {difference}: these are not the bytes of the pinned build");
+    }
+    Ok(())
 }
 
 /// Writes `sha256sums` over all files of the folder and gives their names and sizes.

@@ -40,7 +40,7 @@ pub fn gather(programs: &Path, kernel: &[u8]) -> Result<Tree> {
             Origin::Workspace(name.to_owned()),
         );
     }
-    for (path, bytes, origin) in dynamic_program(Path::new(NFT))? {
+    for (path, bytes, origin) in nft()? {
         tree.file(&path, 0o755, bytes, origin);
     }
     tree.link("/init", "usr/lib/gatehouse/bin/gatehouse-init");
@@ -66,6 +66,11 @@ pub fn gather(programs: &Path, kernel: &[u8]) -> Result<Tree> {
     } else {
         Err(Error::Tree(faults))
     }
+}
+
+/// Debian's `nft` with its loader and all its libraries, each as (path in the image, bytes, origin).
+pub fn nft() -> Result<Vec<(String, Vec<u8>, Origin)>> {
+    dynamic_program(Path::new(NFT))
 }
 
 /// Names of the workspace's programs that the golden list asks for.

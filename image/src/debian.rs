@@ -1,5 +1,6 @@
-//! The build host's Debian packages: which one a file belongs to, in which version; and the list of those we need.
-//! Called by [`crate::contents`] and [`crate::disk`] for each file that is taken over, so that the SBOM can name it.
+//! The build host's Debian packages: which one a file belongs to, in which version; the list of those we need, and the
+//! versions that are pinned. Called by [`crate::contents`] for each file that is taken over, so that the SBOM can name it,
+//! and by [`crate::assemble`] before a build.
 
 use std::path::Path;
 
@@ -9,6 +10,9 @@ use crate::{Error, Result};
 
 /// Packages that building, running and testing the image needs, one a line.
 const PACKAGES: &str = include_str!("../packages.txt");
+
+/// The pinned versions, `package=version`, one a line.
+const LOCK: &str = include_str!("../inputs.lock");
 
 /// The packages needed, without remarks.
 pub fn packages() -> impl Iterator<Item = &'static str> {
@@ -41,6 +45,43 @@ pub fn origin(path: &Path) -> Result<Origin> {
     })
 }
 
+/// Differences between the build host and the pinned versions, one sentence each.
+pub fn differences() -> Vec<String> {
+    pinned()
+        .filter_map(|(package, version)| {
+            difference(package, version, installed(package).as_deref())
+        })
+        .collect()
+}
+
+/// The pinned list as this build host would have it.
+pub fn lock() -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some((package, _)) if !line.starts_with('#') => {
+            format!("{package}={}\n", installed(package).unwrap_or_default())
+        }
+        Some(_) | None => format!("{line}\n"),
+    };
+    LOCK.lines().map(line).collect()
+}
+
+fn pinned() -> impl Iterator<Item = (&'static str, &'static str)> {
+    crate::tree::golden_lines(LOCK).filter_map(|line| line.split_once('='))
+}
+
+fn difference(package: &str, pinned: &str, installed: Option<&str>) -> Option<String> {
+    match installed {
+        Some(version) if version == pinned => None,
+        Some(version) => Some(format!("{package} is {version}, pinned is {pinned}")),
+        None => Some(format!("{package} is not installed, pinned is {pinned}")),
+    }
+}
+
+fn installed(package: &str) -> Option<String> {
+    let text = output(command("dpkg-query").args(["-W", "-f", "${Version}", package])).ok()?;
+    Some(String::from_utf8_lossy(&text).trim().to_owned()).filter(|version| !version.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +94,34 @@ mod tests {
         assert!(
             matches!(by_usr, Origin::Debian { package, version } if package == "libc6" && !version.is_empty())
         );
+    }
+
+    #[test]
+    fn another_version_and_a_lacking_package_are_both_said() {
+        assert_eq!(difference("zstd", "1", Some("1")), None);
+        assert_eq!(
+            difference("zstd", "1", Some("2")).unwrap(),
+            "zstd is 2, pinned is 1"
+        );
+        assert_eq!(
+            difference("zstd", "1", None).unwrap(),
+            "zstd is not installed, pinned is 1"
+        );
+    }
+
+    #[test]
+    fn every_package_in_the_image_is_pinned() {
+        let names: Vec<&str> = pinned().map(|(name, _)| name).collect();
+        for path in [
+            "/usr/sbin/nft",
+            crate::assemble::STUB,
+            "/lib64/ld-linux-x86-64.so.2",
+        ] {
+            let Origin::Debian { package, .. } = origin(Path::new(path)).unwrap() else {
+                panic!("{path}")
+            };
+            assert!(names.contains(&package.as_str()), "{package}");
+        }
     }
 
     #[test]

@@ -59,13 +59,23 @@ pub fn cache_folder() -> PathBuf {
 
 /// Gives the path of the bzImage; builds it (10 to 20 minutes on two cores) if no earlier build had the same inputs.
 pub fn ensure() -> Result<PathBuf> {
-    let source = Source::pinned()?;
-    let folder = cache_folder().join("kernel").join(key(&source)?);
-    let image = folder.join("bzImage");
-    if !image.is_file() {
-        build(&source, &folder)?;
+    if let Some(image) = find()? {
+        return Ok(image);
     }
-    Ok(image)
+    let source = Source::pinned()?;
+    let folder = folder(&source)?;
+    build(&source, &folder)?;
+    Ok(folder.join("bzImage"))
+}
+
+/// The bzImage of an earlier build with the same inputs, if there was one.
+pub fn find() -> Result<Option<PathBuf>> {
+    let image = folder(&Source::pinned()?)?.join("bzImage");
+    Ok(image.is_file().then_some(image))
+}
+
+fn folder(source: &Source) -> Result<PathBuf> {
+    Ok(cache_folder().join("kernel").join(key(source)?))
 }
 
 /// Hash over everything that the kernel's bytes depend on: source, fragment, recipe, compiler, linker.

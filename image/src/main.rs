@@ -9,6 +9,7 @@ use image_builder::{Error, Result, debian, kernel, qemu, uki};
 
 const USAGE: &str = "\
 gatehouse-image deps                          packages of the build host, one a line
+gatehouse-image lock                          inputs.lock as this build host would have it
 gatehouse-image kernel                        builds the kernel, or finds it in the cache; prints its path
 gatehouse-image build [options]               builds the image
 gatehouse-image verify-reproducible [options] builds it twice and compares all files
@@ -19,6 +20,7 @@ options of build and verify-reproducible:
   --out FOLDER        where the image goes (target/image)
   --kernel FILE       a bzImage instead of the own kernel
   --workspace FOLDER  folder with Cargo.lock (.)
+  --locked            refuse a build host whose packages are not those of inputs.lock
 options of run:
   --image FOLDER      a finished build (target/image)
   --config FILE       configuration for the guest; without it the setup wizard comes up
@@ -46,6 +48,10 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     match verb.as_str() {
         "deps" => {
             debian::packages().for_each(|package| println!("{package}"));
+            Ok(())
+        }
+        "lock" => {
+            print!("{}", debian::lock());
             Ok(())
         }
         "kernel" => {
@@ -120,6 +126,7 @@ fn inputs(arguments: &mut Arguments) -> Result<(Inputs, PathBuf)> {
     let programs = arguments.path("--bin-dir", "target/x86_64-unknown-linux-gnu/release")?;
     let out = arguments.path("--out", "target/image")?;
     let workspace = arguments.path("--workspace", ".")?;
+    let locked = arguments.flag("--locked");
     arguments.end()?;
     let kernel = given.map_or_else(kernel::ensure, Ok)?;
     Ok((
@@ -127,6 +134,7 @@ fn inputs(arguments: &mut Arguments) -> Result<(Inputs, PathBuf)> {
             programs,
             kernel,
             workspace,
+            locked,
         },
         out,
     ))
