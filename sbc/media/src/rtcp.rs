@@ -132,7 +132,7 @@ impl<'a> Packet<'a> {
             return Ok(self.body);
         }
         let count = self.body.last().map_or(0, |&count| usize::from(count));
-        if !last || count == 0 || count % 4 != 0 {
+        if !last || count == 0 || !count.is_multiple_of(4) {
             return Err(RtcpError::Padding);
         }
         let kept = self
