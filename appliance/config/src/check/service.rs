@@ -245,6 +245,7 @@ fn endpoints(
                         "{address} gehört auch zu `{other}` (Zeile {line}); Anfragen von dort wären nicht zu unterscheiden"
                     ),
                 );
+                continue;
             }
             _ => {
                 seen.insert(address, path.to_owned());
