@@ -207,9 +207,9 @@ fn zones_must_agree_with_each_other() {
         "link would be called internal",
     );
     one(
-        "address = \"172.20.1.2/30\"",
+        "address = \"10.99.0.1/24\"",
         "method = \"dhcp\"",
-        "zone.carrier.ipv4.method",
+        "zone.management.ipv4.method",
         "only external zones",
     );
     one(

@@ -388,7 +388,7 @@ fn one_default_route(document: &Document, known: &Known, report: &mut Report<'_>
             .zones
             .iter()
             .zip(&known.zones.read)
-            .filter(|(zone, _)| zone.has_default_route(v6));
+            .filter(|(zone, _)| zone.has_default_route(v6) && may_be_automatic(zone, v6));
         let Some((_, first)) = with.next() else {
             continue;
         };
@@ -403,6 +403,16 @@ fn one_default_route(document: &Document, known: &Known, report: &mut Report<'_>
             );
         }
     }
+}
+
+/// Not a zone that is refused already for taking its address from the network.
+fn may_be_automatic(zone: &Zone, v6: bool) -> bool {
+    let automatic = if v6 {
+        zone.ipv6 == Some(Ipv6::Ra)
+    } else {
+        zone.ipv4 == Some(Ipv4::Dhcp)
+    };
+    !automatic || zone.kind == ZoneKind::External
 }
 
 fn overlaps(document: &Document, known: &Known, report: &mut Report<'_>) {
