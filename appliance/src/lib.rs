@@ -1,1 +1,7 @@
 //! Everything on the box that is neither packet filter nor SBC.
+
+pub mod dispatch;
+pub mod journal;
+pub mod keyholder;
+pub mod management;
+pub mod process;

@@ -1,0 +1,373 @@
+//! The keyholder: private keys and passwords live here and nowhere else. It signs, computes digest responses and says yes or
+//! no; no request makes it give a secret away, and it has no network, no file and no directory. Init hands it its secrets
+//! over the control channel at start.
+//!
+//! Names of secrets: `<key>.pem` (certificate chain) and `<key>.key` (private key, PEM) of a TLS key, `<account>.password`
+//! (of a trunk, as is), `<account>.hash` (of an operator, Argon2id), `api-token`.
+
+mod digest;
+pub mod password;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use appliance_config::Document;
+use broker_proto::{
+    Role,
+    control::{ChannelKind, FromChild, SecretBytes, ToChild},
+    decode,
+    keyholder::{FromKeyholder, ToKeyholder},
+    settings::SecretId,
+};
+use rustls::{
+    SignatureScheme,
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::SigningKey,
+};
+use sandbox::{Profile, channel::Channel};
+use subtle::ConstantTimeEq;
+
+use crate::dispatch::{Dispatch, Incoming};
+
+/// Signatures a second that one process may ask for, and how many at once.
+const SIGN_RATE: (f64, f64) = (200.0, 400.0);
+/// Digest responses: a trunk needs one per registration.
+const DIGEST_RATE: (f64, f64) = (20.0, 50.0);
+/// Verifications of tokens and passwords; wrong ones slow further ones down.
+const VERIFY_RATE: (f64, f64) = (50.0, 100.0);
+/// Most secrets held.
+const MAX_SECRETS: usize = 1_024;
+
+/// Signature schemes offered, best first (security profile: no PKCS#1 v1.5 in TLS 1.3, no SHA-1, ECDSA and RSA-PSS).
+const SCHEMES: [SignatureScheme; 5] = [
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    SignatureScheme::RSA_PSS_SHA256,
+];
+
+/// The secrets and who may use which.
+#[derive(Default)]
+pub struct Keyholder {
+    secrets: BTreeMap<String, SecretBytes>,
+    keys: BTreeMap<String, Arc<dyn SigningKey>>,
+    buckets: BTreeMap<(Role, Kind), Bucket>,
+    management_key: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Sign,
+    Digest,
+    Verify,
+}
+
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Keyholder {
+    /// Takes a secret, in place of an earlier one of the same name. A private key that cannot be read is refused.
+    ///
+    /// # Errors
+    /// A sentence without the secret.
+    pub fn insert(&mut self, name: &str, value: SecretBytes) -> Result<(), &'static str> {
+        if self.secrets.len() >= MAX_SECRETS && !self.secrets.contains_key(name) {
+            return Err("too many secrets");
+        }
+        if let Some(key) = name.strip_suffix(".key") {
+            let der = PrivateKeyDer::from_pem_slice(&value.0).map_err(|_| "not a private key in PEM form")?;
+            let signing = any_supported_type(&der).map_err(|_| "private key of a kind that is not supported")?;
+            self.keys.insert(key.to_owned(), signing);
+            return Ok(());
+        }
+        self.secrets.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Answers `role`'s request. Whatever is wrong, the asker learns only that it was refused; the log says why.
+    pub fn answer(&mut self, now: Instant, role: Role, request: &ToKeyholder) -> FromKeyholder {
+        let (id, result) = match request {
+            ToKeyholder::Certificate { id, key } => (*id, self.certificate(role, *id, key)),
+            ToKeyholder::Sign { id, key, scheme, message } => (*id, self.sign(now, role, *id, key, *scheme, message)),
+            ToKeyholder::Digest { id, secret, algorithm, parameters } => {
+                (*id, self.digest(now, role, *id, secret, algorithm, parameters))
+            }
+            ToKeyholder::Verify { id, secret, presented } => (*id, self.verify(now, role, *id, secret, presented)),
+        };
+        result.unwrap_or_else(|reason| {
+            tracing::warn!(role = role.name(), reason, "request refused");
+            FromKeyholder::Refused { id }
+        })
+    }
+
+    /// From now on management uses the key of this name and the sbc all others.
+    pub fn management_key(&mut self, name: &str) {
+        self.management_key = Some(name.to_owned());
+    }
+
+    /// Management uses the key of its own pages; all others are for the sbc.
+    fn permitted(&self, role: Role, key: &str) -> Result<(), &'static str> {
+        let of_management = key == self.management_key.as_deref().unwrap_or(MANAGEMENT_KEY);
+        match role {
+            Role::Management if of_management => Ok(()),
+            Role::Sbc if !of_management => Ok(()),
+            _ => Err("the role may not use this key"),
+        }
+    }
+
+    fn certificate(&self, role: Role, id: broker_proto::RequestId, key: &str) -> Result<FromKeyholder, &'static str> {
+        self.permitted(role, key)?;
+        let signing = self.keys.get(key).ok_or("no such key")?;
+        let pem = self.secrets.get(&format!("{key}.pem")).ok_or("no such certificate")?;
+        let der: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(&pem.0)
+            .map(|certificate| certificate.map(|certificate| certificate.to_vec()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| "certificate chain is not PEM")?;
+        let schemes = SCHEMES
+            .iter()
+            .filter(|scheme| signing.choose_scheme(&[**scheme]).is_some())
+            .map(|scheme| u16::from(*scheme))
+            .collect();
+        Ok(FromKeyholder::Chain { id, der, schemes })
+    }
+
+    fn sign(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: broker_proto::RequestId,
+        key: &str,
+        scheme: u16,
+        message: &[u8],
+    ) -> Result<FromKeyholder, &'static str> {
+        self.permitted(role, key)?;
+        self.take(now, role, Kind::Sign, SIGN_RATE)?;
+        let scheme = SignatureScheme::from(scheme);
+        if !SCHEMES.contains(&scheme) {
+            return Err("signature scheme not offered");
+        }
+        let signing = self.keys.get(key).ok_or("no such key")?;
+        let signer = signing.choose_scheme(&[scheme]).ok_or("the key cannot sign under this scheme")?;
+        let signature = signer.sign(message).map_err(|_| "signature failed")?;
+        Ok(FromKeyholder::Signature { id, signature })
+    }
+
+    fn digest(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: broker_proto::RequestId,
+        secret: &SecretId,
+        algorithm: &str,
+        parameters: &[String; 8],
+    ) -> Result<FromKeyholder, &'static str> {
+        if role != Role::Sbc {
+            return Err("only the sbc answers challenges");
+        }
+        self.take(now, role, Kind::Digest, DIGEST_RATE)?;
+        let password = self.secrets.get(&format!("{}.password", secret.0)).ok_or("no such password")?;
+        let [user, realm, nonce, count, client_nonce, qop, method, uri] = parameters;
+        let parameters = digest::Parameters { user, realm, nonce, count, client_nonce, qop, method, uri };
+        let response = digest::response(algorithm, &parameters, trimmed(&password.0)).ok_or("digest parameters refused")?;
+        Ok(FromKeyholder::Response { id, response })
+    }
+
+    fn verify(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: broker_proto::RequestId,
+        secret: &SecretId,
+        presented: &SecretBytes,
+    ) -> Result<FromKeyholder, &'static str> {
+        if role != Role::Management {
+            return Err("only management verifies log-ins");
+        }
+        self.take(now, role, Kind::Verify, VERIFY_RATE)?;
+        let opens = if let Some(hash) = self.secrets.get(&format!("{}.hash", secret.0)) {
+            std::str::from_utf8(trimmed(&hash.0)).is_ok_and(|stored| password::verify(&presented.0, stored))
+        } else if let Some(token) = self.secrets.get(&secret.0) {
+            let token = trimmed(&token.0);
+            !token.is_empty() && bool::from(token.ct_eq(&presented.0))
+        } else {
+            false
+        };
+        Ok(FromKeyholder::Verified { id, opens })
+    }
+
+    fn take(&mut self, now: Instant, role: Role, kind: Kind, (rate, burst): (f64, f64)) -> Result<(), &'static str> {
+        let bucket = self.buckets.entry((role, kind)).or_insert(Bucket { tokens: burst, filled: now });
+        let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
+        bucket.tokens = (bucket.tokens + elapsed * rate).min(burst);
+        bucket.filled = now;
+        if bucket.tokens < 1.0 {
+            return Err("rate limit");
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+/// The key of the management pages by default.
+const MANAGEMENT_KEY: &str = "management";
+
+/// A secret from a file ends before its line end.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    bytes.get(..end).unwrap_or_default()
+}
+
+/// The process: seals itself, serves until init says stop or is gone.
+///
+/// # Errors
+/// Init is gone, or the sandbox could not be sealed.
+pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::error::Error>> {
+    prime()?;
+    let mut keyholder = Keyholder::default();
+    let mut dispatch = Dispatch::new(control);
+    sandbox::seal(profile)?;
+    dispatch.tell_init(&FromChild::Ready)?;
+    loop {
+        for message in dispatch.wait(None)? {
+            let now = Instant::now();
+            match message {
+                Incoming::Control(ToChild::Stop, _) => return Ok(()),
+                Incoming::Control(ToChild::Secret { name, value }, _) => {
+                    if let Err(reason) = keyholder.insert(&name, value) {
+                        tracing::error!(name, reason, "secret refused");
+                    }
+                }
+                Incoming::Control(ToChild::Configuration { document, .. }, _) => {
+                    if let Ok(document) = Document::parse(&document, "gatehouse.toml") {
+                        keyholder.management_key(&document.management.certificate);
+                    }
+                }
+                Incoming::Peer(role, ChannelKind::Keyholder, bytes) => match decode::<ToKeyholder>(&bytes) {
+                    Ok(request) => {
+                        let answer = keyholder.answer(now, role, &request);
+                        dispatch.answer(role, ChannelKind::Keyholder, &answer);
+                    }
+                    Err(error) => tracing::warn!(role = role.name(), %error, "message refused"),
+                },
+                Incoming::Control(..) | Incoming::Peer(..) => {}
+            }
+        }
+    }
+}
+
+/// Lets the crypto library probe processor and randomness while it still may: one signature with a key that is thrown away.
+fn prime() -> io::Result<()> {
+    let key = rcgen::KeyPair::generate().map_err(io::Error::other)?;
+    let mut keyholder = Keyholder::default();
+    keyholder.insert("prime.key", SecretBytes(key.serialize_pem().into_bytes())).map_err(io::Error::other)?;
+    let request = ToKeyholder::Sign {
+        id: broker_proto::RequestId(0),
+        key: "prime".into(),
+        scheme: SignatureScheme::ECDSA_NISTP256_SHA256.into(),
+        message: b"known answer".to_vec(),
+    };
+    match keyholder.answer(Instant::now() + Duration::from_secs(1), Role::Sbc, &request) {
+        FromKeyholder::Signature { .. } => Ok(()),
+        _ => Err(io::Error::other("the crypto library does not sign")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_proto::RequestId;
+
+    use super::*;
+
+    const ID: RequestId = RequestId(1);
+
+    fn keyholder() -> Keyholder {
+        let mut keyholder = Keyholder::default();
+        let key = rcgen::generate_simple_self_signed(vec!["mgmt.lab.test".into()]).unwrap();
+        for (name, value) in [
+            ("management.key", key.signing_key.serialize_pem().into_bytes()),
+            ("management.pem", key.cert.pem().into_bytes()),
+            ("trunk2.password", b"trunk2-Pw-2000\n".to_vec()),
+            ("api-token", b"lab-token\n".to_vec()),
+            ("admin.hash", password::hash("correct horse battery", &[1; 16]).unwrap().into_bytes()),
+        ] {
+            keyholder.insert(name, SecretBytes(value)).unwrap();
+        }
+        keyholder
+    }
+
+    fn sign(role: Role, scheme: u16) -> FromKeyholder {
+        let request = ToKeyholder::Sign { id: ID, key: "management".into(), scheme, message: b"x".to_vec() };
+        keyholder().answer(Instant::now(), role, &request)
+    }
+
+    #[test]
+    fn management_gets_signatures_under_offered_schemes_only() {
+        let p256 = u16::from(SignatureScheme::ECDSA_NISTP256_SHA256);
+        assert!(matches!(sign(Role::Management, p256), FromKeyholder::Signature { .. }));
+        assert_eq!(sign(Role::Management, u16::from(SignatureScheme::RSA_PKCS1_SHA1)), FromKeyholder::Refused { id: ID });
+        assert_eq!(sign(Role::Management, u16::from(SignatureScheme::RSA_PSS_SHA256)), FromKeyholder::Refused { id: ID });
+    }
+
+    #[test]
+    fn the_sbc_may_not_use_the_key_of_management() {
+        let p256 = u16::from(SignatureScheme::ECDSA_NISTP256_SHA256);
+        assert_eq!(sign(Role::Sbc, p256), FromKeyholder::Refused { id: ID });
+        assert_eq!(sign(Role::Time, p256), FromKeyholder::Refused { id: ID });
+    }
+
+    #[test]
+    fn tokens_and_passwords_open_only_for_management() {
+        let mut keyholder = keyholder();
+        let mut ask = |role, name: &str, presented: &[u8]| {
+            let request =
+                ToKeyholder::Verify { id: ID, secret: SecretId(name.into()), presented: SecretBytes(presented.to_vec()) };
+            keyholder.answer(Instant::now(), role, &request)
+        };
+        assert_eq!(ask(Role::Management, "api-token", b"lab-token"), FromKeyholder::Verified { id: ID, opens: true });
+        assert_eq!(ask(Role::Management, "api-token", b"lab-toke"), FromKeyholder::Verified { id: ID, opens: false });
+        assert_eq!(ask(Role::Management, "api-token", b""), FromKeyholder::Verified { id: ID, opens: false });
+        assert_eq!(ask(Role::Management, "nobody", b""), FromKeyholder::Verified { id: ID, opens: false });
+        assert_eq!(ask(Role::Management, "admin", b"correct horse battery"), FromKeyholder::Verified { id: ID, opens: true });
+        assert_eq!(ask(Role::Sbc, "api-token", b"lab-token"), FromKeyholder::Refused { id: ID });
+    }
+
+    #[test]
+    fn no_answer_contains_a_password() {
+        let mut keyholder = keyholder();
+        let parameters = ["gatehouse", "trunk2.test", "n", "00000001", "c", "auth", "REGISTER", "sip:trunk2.test"];
+        let request = ToKeyholder::Digest {
+            id: ID,
+            secret: SecretId("trunk2".into()),
+            algorithm: "SHA-256".into(),
+            parameters: parameters.map(str::to_owned),
+        };
+        let FromKeyholder::Response { response, .. } = keyholder.answer(Instant::now(), Role::Sbc, &request) else {
+            panic!("refused");
+        };
+        assert_eq!(response.len(), 64);
+        assert_eq!(keyholder.answer(Instant::now(), Role::Management, &request), FromKeyholder::Refused { id: ID });
+        assert!(!format!("{request:?}").contains("trunk2-Pw"));
+    }
+
+    #[test]
+    fn a_flood_of_requests_is_refused_beyond_the_burst() {
+        let mut keyholder = keyholder();
+        let now = Instant::now();
+        let request = ToKeyholder::Verify {
+            id: ID,
+            secret: SecretId("api-token".into()),
+            presented: SecretBytes(b"guess".to_vec()),
+        };
+        let answered =
+            (0..1_000).filter(|_| matches!(keyholder.answer(now, Role::Management, &request), FromKeyholder::Verified { .. })).count();
+        assert_eq!(answered, 100);
+    }
+}
