@@ -23,7 +23,8 @@ options of build and verify-reproducible:
   --locked            refuse a build host whose packages are not those of inputs.lock
 options of run:
   --image FOLDER      a finished build (target/image)
-  --config FILE       configuration for the guest; without it the setup wizard comes up
+  --config FILE       configuration for the guest; without it the demonstration
+  --wizard            no configuration: the setup wizard comes up
   --direct            without firmware and boot loader
   --state FOLDER      the guest's disk and firmware settings (target/run)
   --fresh             begins with an empty disk
@@ -112,7 +113,16 @@ fn start(arguments: &mut Arguments) -> Result<()> {
     let options = qemu::Options {
         image: arguments.path("--image", "target/image")?,
         direct: arguments.flag("--direct"),
-        config: arguments.value("--config")?.map(PathBuf::from),
+        config: match (arguments.flag("--wizard"), arguments.value("--config")?) {
+            (true, None) => qemu::Config::Wizard,
+            (false, Some(file)) => qemu::Config::File(PathBuf::from(file)),
+            (false, None) => qemu::Config::Demonstration,
+            (true, Some(_)) => {
+                return Err(Error::Usage(
+                    "--wizard and --config exclude each other".to_owned(),
+                ));
+            }
+        },
         state: arguments.path("--state", "target/run")?,
         fresh: arguments.flag("--fresh"),
         user_network: arguments.flag("--user"),

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{attached, command, is_installed, run};
-use crate::{Error, Result, make_folder};
+use crate::process::{attached, command, is_installed, output, run};
+use crate::{Error, Result, make_folder, write};
 
 /// Name under which the guest looks for its configuration among the firmware's files.
 pub const CONFIG_NAME: &str = "opt/org.gatehouse/config";
@@ -75,6 +75,27 @@ pub const CARDS: [Card; 3] = [
     },
 ];
 
+/// The configuration that the guest finds at its first start.
+#[derive(Debug)]
+pub enum Config {
+    /// The demonstration of the network that is used.
+    Demonstration,
+    /// This file.
+    File(PathBuf),
+    /// None: the guest's setup wizard comes up.
+    Wizard,
+}
+
+/// Demonstration in the laboratory's network.
+pub const LABORATORY: &str = include_str!("../demo/laboratory.toml");
+/// Demonstration with user networking.
+pub const USER_NETWORK: &str = include_str!("../demo/user_network.toml");
+/// Scenario files of the demonstration call with user networking: name, content.
+const SCENARIOS: [(&str, &str); 2] = [
+    ("caller.xml", include_str!("../demo/caller.xml")),
+    ("pbx.xml", include_str!("../demo/pbx.xml")),
+];
+
 /// How to start.
 #[derive(Debug)]
 pub struct Options {
@@ -82,8 +103,8 @@ pub struct Options {
     pub image: PathBuf,
     /// Kernel and initial file system without firmware and boot loader: four seconds earlier.
     pub direct: bool,
-    /// Configuration handed to the guest; without one its wizard comes up.
-    pub config: Option<PathBuf>,
+    /// What the guest is told.
+    pub config: Config,
     /// Where the guest's own copy of the disk and the firmware's settings stay; made afresh if absent.
     pub state: PathBuf,
     /// Throw the guest's earlier state away.
@@ -95,12 +116,16 @@ pub struct Options {
 /// Starts the guest with its serial console on standard output and waits for its end.
 pub fn start(options: &Options) -> Result<()> {
     let laboratory = !options.user_network && namespace_exists();
+    prepare_state(options, laboratory)?;
     if laboratory {
         join_laboratory()?;
     }
-    prepare_state(options)?;
     print!("{}", introduction(options, laboratory));
-    attached(&mut machine(options, laboratory))
+    let ended = attached(&mut machine(options, laboratory));
+    if laboratory {
+        leave_laboratory();
+    }
+    ended
 }
 
 /// The whole QEMU call.
@@ -154,7 +179,7 @@ pub fn machine(options: &Options, laboratory: bool) -> Command {
         disk(options).display()
     ));
     machine.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
-    if let Some(config) = &options.config {
+    if let Some(config) = config(options) {
         machine
             .arg("-fw_cfg")
             .arg(format!("name={CONFIG_NAME},file={}", config.display()));
@@ -180,24 +205,29 @@ pub fn machine(options: &Options, laboratory: bool) -> Command {
 /// What to open and what to dial, said before the console takes the screen.
 pub fn introduction(options: &Options, laboratory: bool) -> String {
     let configured = match &options.config {
-        Some(path) => format!("configuration {}", path.display()),
-        None => "no configuration: the setup wizard comes up here".to_owned(),
+        Config::Demonstration => "demonstration configuration".to_owned(),
+        Config::File(path) => format!("configuration {}", path.display()),
+        Config::Wizard => "no configuration: the setup wizard comes up here".to_owned(),
     };
+    let scenarios = options.state.display();
     let reach = if laboratory {
-        "Laboratory network (namespaces gh-ext, gh-int, gh-mgmt):\n\
-         \x20 open   ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
-         \x20 dial   ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n\
-         \x20 answer ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n"
+        "Network of the laboratory (namespaces gh-ext, gh-int, gh-mgmt). In two more terminals:\n\
+         \x20 open    ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
+         \x20 answer  ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n\
+         \x20 dial    ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n"
+            .to_owned()
     } else {
-        "User networking, ports on this host's loopback:\n\
-         \x20 open   https://127.0.0.1:8443/healthz   (curl -k)\n\
-         \x20 answer sipp -sn uas -i 127.0.0.1 -p 5070                  (the PBX; first, in a second terminal)\n\
-         \x20 dial   sipp 127.0.0.1:5060 -sn uac -s +49305551002 -m 1   (in a third terminal)\n\
-         \x20 also   SIP/TCP 5060, SIP/TLS 5061, HTTPS and WSS 8444 (443 in the guest)\n\
-         \x20 Signalling only: media needs the laboratory network (make lab makes the namespaces; then run again).\n"
+        format!(
+            "User networking; the ports stand on this host's loopback. In two more terminals:\n\
+             \x20 open    https://127.0.0.1:8443/healthz (curl -k)\n\
+             \x20 answer  sipp -sf {scenarios}/pbx.xml -i 127.0.0.1 -p 5070\n\
+             \x20 dial    sipp -sf {scenarios}/caller.xml 127.0.0.1:5060 -i 127.0.0.1 -s +49305551002 -m 1\n\
+             \x20 also    SIP/TCP 5060, SIP/TLS 5061, HTTPS and WSS 8444 (443 in the machine)\n\
+             Signalling only: sound needs the laboratory's network (after `make lab-net`, start again).\n"
+        )
     };
     format!(
-        "Gatehouse, {configured}.\n{reach}Ctrl-A X ends the machine. The serial console follows.\n\n"
+        "Gatehouse, {configured}.\n{reach}Ctrl-A X ends the machine. Its serial console follows.\n\n"
     )
 }
 
@@ -223,12 +253,28 @@ fn settings(options: &Options) -> PathBuf {
     options.state.join("firmware-settings.fd")
 }
 
+/// The file that the guest is to find, if any.
+fn config(options: &Options) -> Option<PathBuf> {
+    match &options.config {
+        Config::Demonstration => Some(options.state.join("gatehouse.toml")),
+        Config::File(path) => Some(path.clone()),
+        Config::Wizard => None,
+    }
+}
+
 /// The guest writes into a layer above the image, so the image stays as it was built.
-fn prepare_state(options: &Options) -> Result<()> {
+fn prepare_state(options: &Options, laboratory: bool) -> Result<()> {
     if options.fresh && options.state.exists() {
         std::fs::remove_dir_all(&options.state).map_err(Error::io(&options.state))?;
     }
     make_folder(&options.state)?;
+    let demonstration = if laboratory { LABORATORY } else { USER_NETWORK };
+    for (name, text) in SCENARIOS
+        .into_iter()
+        .chain([("gatehouse.toml", demonstration)])
+    {
+        write(options.state.join(name), text.as_bytes())?;
+    }
     let base = options.image.join("gatehouse.qcow2");
     let base = std::fs::canonicalize(&base).map_err(Error::io(&base))?;
     let layer = disk(options);
@@ -262,16 +308,33 @@ fn namespace_exists() -> bool {
     is_installed("ip") && Path::new("/run/netns").join(GATEWAY_NAMESPACE).exists()
 }
 
-/// Bridges the laboratory's cables to taps in `gh-gw`. What is there already is used as it is.
+/// Bridges the laboratory's cables to taps in `gh-gw`; what is there already is used as it is.
 fn join_laboratory() -> Result<()> {
     for card in &CARDS {
-        let (bridge, tap) = (format!("br-{}", card.zone), format!("tap-{}", card.zone));
+        // The addresses are the guest's. Where the namespace has them, the laboratory's own product runs in it.
+        let addresses = output(command("ip").args([
+            "-n",
+            GATEWAY_NAMESPACE,
+            "-o",
+            "addr",
+            "show",
+            "dev",
+            card.veth,
+            "scope",
+            "global",
+        ]))?;
+        if !addresses.is_empty() {
+            return Err(Error::Usage(format!(
+                "{} has an address in {GATEWAY_NAMESPACE}: the laboratory's own product runs there. \
+                 End it first (make lab-down), or start with --user",
+                card.veth
+            )));
+        }
+    }
+    for card in &CARDS {
+        let (bridge, tap) = (bridge(card), tap(card));
         if !link_exists(&bridge) {
-            inside(&[
-                "ip",
-                "link",
-                "add",
-                &bridge,
+            let kind = [
                 "type",
                 "bridge",
                 "stp_state",
@@ -280,14 +343,14 @@ fn join_laboratory() -> Result<()> {
                 "0",
                 "mcast_snooping",
                 "0",
-            ])?;
+            ];
+            inside(&[&["ip", "link", "add", &bridge][..], &kind].concat())?;
         }
         if !link_exists(&tap) {
             inside(&["ip", "tuntap", "add", "dev", &tap, "mode", "tap"])?;
         }
-        // The addresses are the guest's: the namespace itself must not answer for them.
-        inside(&["ip", "addr", "flush", "dev", card.veth])?;
         for link in [&bridge, &tap, card.veth] {
+            // Not even a link-local address of the host's own stands on the guest's cables.
             inside(&[
                 "sysctl",
                 "-q",
@@ -301,6 +364,29 @@ fn join_laboratory() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Leaves `gh-gw` as a laboratory without a product has it. What fails was gone already.
+fn leave_laboratory() {
+    for card in &CARDS {
+        let (bridge, tap) = (bridge(card), tap(card));
+        let _ = inside(&["ip", "link", "del", &tap]);
+        let _ = inside(&["ip", "link", "del", &bridge]);
+        let _ = inside(&[
+            "sysctl",
+            "-q",
+            "-w",
+            &format!("net.ipv6.conf.{}.disable_ipv6=0", card.veth),
+        ]);
+    }
+}
+
+fn bridge(card: &Card) -> String {
+    format!("br-{}", card.zone)
+}
+
+fn tap(card: &Card) -> String {
+    format!("tap-{}", card.zone)
 }
 
 fn link_exists(link: &str) -> bool {
@@ -321,7 +407,7 @@ mod tests {
         Options {
             image: PathBuf::from("/image"),
             direct,
-            config: Some(PathBuf::from("/demo.toml")),
+            config: Config::Demonstration,
             state: PathBuf::from("/state"),
             fresh: false,
             user_network: false,
@@ -392,6 +478,24 @@ mod tests {
                 .any(|word| word.contains("pflash"))
         );
         assert!(!words(false, false).iter().any(|word| word == "-kernel"));
+    }
+
+    #[test]
+    fn both_demonstrations_are_configurations_that_the_appliance_takes_and_name_the_cards() {
+        for (name, text) in [
+            ("laboratory.toml", LABORATORY),
+            ("user_network.toml", USER_NETWORK),
+        ] {
+            let document = appliance_config::Document::parse(text, name)
+                .unwrap_or_else(|errors| panic!("{errors:#?}"));
+            assert_eq!(document.zones.len(), CARDS.len());
+            for card in &CARDS {
+                assert!(
+                    text.contains(card.mac) && text.contains(&format!("\"{}/24\"", card.guest)),
+                    "{name}: {card:?}"
+                );
+            }
+        }
     }
 
     #[test]
