@@ -220,7 +220,7 @@ fn zones_must_agree_with_each_other() {
     );
     one(
         "ports = \"16384-32767\"",
-        "ports = \"512-32767\"",
+        "ports = \"512-4000\"",
         "zone.external.media.ports",
         "1024 or more",
     );
