@@ -1,3 +1,5 @@
 //! Decides what may pass; reads no hostile byte.
 
 pub mod nftables;
+pub mod broker;
+pub mod netlink;

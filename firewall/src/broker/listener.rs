@@ -1,0 +1,281 @@
+//! Listeners, and the connections that arrive at them.
+//!
+//! UDP sockets are lent and kept: an sbc that is started again gets the same ones. TCP listeners stay here; each accepted
+//! connection is given away after bans and limits. Since a connection that was given away is never seen to close, the
+//! broker counts what it gave and, when a limit seems to be reached, asks the kernel how many still live. Listeners of a
+//! process that is gone stay bound and are not accepted from: the port neither answers with a reset nor falls to another.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use broker_proto::{
+    RequestId, Role,
+    broker::{FromBroker, Refusal},
+    settings::{Transport, ZoneId},
+};
+
+use super::{
+    Broker, Interest, Output, Token,
+    bucket::Bucket,
+    kernel::{Binding, Kernel},
+    permissions::ListenPermission,
+};
+use crate::nftables::names::mark;
+
+/// Addresses of a zone that a listener is bound to: as many as descriptors fit beside one message.
+const MAX_ADDRESSES: usize = 4;
+/// Octets that may wait at a UDP listener: 50 ms of a flood at its admitted rate.
+const UDP_RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+const TCP_RECEIVE_BUFFER: usize = 256 * 1024;
+/// Connections that are accepted at one wake-up of one listener.
+const ACCEPTS_PER_WAKEUP: usize = 32;
+/// Accepted connections per second and at once, per role.
+const ACCEPT_RATE: (u32, u32) = (200, 400);
+/// Wait between two questions to the kernel about live connections.
+const RECOUNT_PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+struct Listening<S> {
+    name: ListenPermission,
+    binding: Binding,
+    socket: Rc<S>,
+    /// TCP only, while its role is there to be given connections.
+    token: Option<Token>,
+}
+
+/// Connections that were given to a role.
+#[derive(Debug)]
+struct Given {
+    by_source: BTreeMap<IpAddr, u32>,
+    total: u32,
+    rate: Bucket,
+    counted: Option<Instant>,
+}
+
+/// All listeners.
+#[derive(Debug)]
+pub struct Listeners<S> {
+    all: Vec<Listening<S>>,
+    given: BTreeMap<Role, Given>,
+}
+
+impl<S> Default for Listeners<S> {
+    fn default() -> Self {
+        Self { all: Vec::new(), given: BTreeMap::new() }
+    }
+}
+
+impl<S> Listeners<S> {
+    /// Whether a token is a listener's.
+    #[must_use]
+    pub fn has(&self, token: Token) -> bool {
+        self.all.iter().any(|listening| listening.token == Some(token))
+    }
+}
+
+impl<K: Kernel> Broker<K> {
+    pub(super) fn listen(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: RequestId,
+        zone: ZoneId,
+        transport: Transport,
+        port: u16,
+    ) -> Result<(), Refusal> {
+        let name = ListenPermission { role, zone, transport, port };
+        if !self.permissions.listen.contains(&name) {
+            return Err(Refusal::NotConfigured);
+        }
+        let permissions = self.permissions.zone(zone)?;
+        let bindings: Vec<Binding> = permissions
+            .addresses
+            .iter()
+            .take(MAX_ADDRESSES)
+            .map(|address| binding(&name, &permissions.device, *address))
+            .collect();
+        if bindings.is_empty() {
+            return Err(Refusal::NotConfigured);
+        }
+        for binding in &bindings {
+            if self.listeners.all.iter().any(|known| known.name == name && known.binding == *binding) {
+                continue;
+            }
+            let socket = match transport {
+                Transport::Udp => self.kernel.bind_udp(binding),
+                Transport::Tcp | Transport::Tls => self.kernel.listen_tcp(binding),
+            };
+            let socket = socket.map_err(|error| {
+                self.ledger.fault(now, "listen", &format!("{} {}: {error}", binding.device, binding.local));
+                Refusal::System
+            })?;
+            let listening = Listening { name, binding: binding.clone(), socket: Rc::new(socket), token: None };
+            self.listeners.all.push(listening);
+        }
+        let sockets = if transport == Transport::Udp { self.sockets(&name) } else { Vec::new() };
+        let local = bindings.iter().map(|binding| binding.local).collect();
+        self.lend(role, FromBroker::Listening { id, local }, sockets);
+        if transport != Transport::Udp {
+            self.watch_listener(now, &name);
+        }
+        Ok(())
+    }
+
+    /// Connections wait at a listener.
+    pub(super) fn accept(&mut self, now: Instant, token: Token) {
+        for _ in 0..ACCEPTS_PER_WAKEUP {
+            let Some(listening) = self.listeners.all.iter().find(|listening| listening.token == Some(token)) else {
+                return;
+            };
+            let name = listening.name;
+            let Ok((socket, local, peer)) = self.kernel.accept(&listening.socket) else { return };
+            match self.vet_connection(now, &name, peer) {
+                Ok(()) => {
+                    let ListenPermission { role, zone, transport, .. } = name;
+                    self.ledger.count(role.name(), "accept", "granted");
+                    let message = FromBroker::Accepted { zone, transport, local, peer };
+                    self.lend(role, message, vec![Rc::new(socket)]);
+                }
+                // Dropping the socket closes the connection before anybody read a byte of it.
+                Err((reason, word)) => {
+                    self.ledger.refused(now, name.role, "accept", reason, &format!("{word} {peer}"));
+                }
+            }
+        }
+    }
+
+    /// Stops accepting for a role that is gone.
+    pub(super) fn pause_listeners(&mut self, role: Role) {
+        for listening in self.listeners.all.iter_mut().filter(|listening| listening.name.role == role) {
+            if listening.token.take().is_some() {
+                self.outputs.push_back(Output::Unwatch { socket: Rc::clone(&listening.socket) });
+            }
+        }
+        self.listeners.given.remove(&role);
+    }
+
+    /// Closes what a new configuration does not have; what it adds is asked for by its owner.
+    pub(super) fn settle_listeners(&mut self) {
+        let permissions = &self.permissions;
+        let (kept, closed): (Vec<_>, Vec<_>) = self.listeners.all.drain(..).partition(|listening| {
+            permissions.listen.contains(&listening.name)
+                && permissions.zone(listening.name.zone).is_ok_and(|zone| {
+                    let mut addresses = zone.addresses.iter().take(MAX_ADDRESSES);
+                    addresses.any(|address| binding(&listening.name, &zone.device, *address) == listening.binding)
+                })
+        });
+        self.listeners.all = kept;
+        for listening in closed {
+            if listening.token.is_some() {
+                self.outputs.push_back(Output::Unwatch { socket: Rc::clone(&listening.socket) });
+            }
+            self.kernel.shut(&listening.socket);
+        }
+    }
+
+    fn sockets(&self, name: &ListenPermission) -> Vec<Rc<K::Socket>> {
+        let all = self.listeners.all.iter().filter(|listening| listening.name == *name);
+        all.map(|listening| Rc::clone(&listening.socket)).collect()
+    }
+
+    fn watch_listener(&mut self, now: Instant, name: &ListenPermission) {
+        for index in 0..self.listeners.all.len() {
+            let token = self.token();
+            let Some(listening) = self.listeners.all.get_mut(index) else { return };
+            if listening.name == *name && listening.token.is_none() {
+                listening.token = Some(token);
+                let socket = Rc::clone(&listening.socket);
+                self.outputs.push_back(Output::Watch { token, socket, interest: Interest::Readable });
+            }
+        }
+        self.listeners.given.entry(name.role).or_insert_with(|| Given {
+            by_source: BTreeMap::new(),
+            total: 0,
+            rate: Bucket::new(now, ACCEPT_RATE.0, ACCEPT_RATE.1),
+            counted: None,
+        });
+    }
+
+    /// Bans, rate, and limits per source and in all.
+    fn vet_connection(
+        &mut self,
+        now: Instant,
+        name: &ListenPermission,
+        peer: SocketAddr,
+    ) -> Result<(), (Refusal, &'static str)> {
+        if self.bans.covers(peer) {
+            return Err((Refusal::NotPermitted, "banned"));
+        }
+        let bounds = self.permissions.bounds;
+        let allowed = self.permissions.is_allowed_source(peer.ip());
+        let given = self.listeners.given.get(&name.role).ok_or((Refusal::NotPermitted, "nobody to take it"))?;
+        let full = |given: &Given| {
+            if given.total >= bounds.connections {
+                Some("too many connections")
+            } else if !allowed
+                && given.by_source.get(&peer.ip()).is_some_and(|count| *count >= bounds.connections_per_source)
+            {
+                Some("too many connections of this source")
+            } else {
+                None
+            }
+        };
+        if full(given).is_some() {
+            self.recount(now, name.role);
+        }
+        let given = self.listeners.given.get_mut(&name.role).ok_or((Refusal::NotPermitted, "nobody to take it"))?;
+        if let Some(why) = full(given) {
+            return Err((Refusal::Quota, why));
+        }
+        if !given.rate.take(now) {
+            return Err((Refusal::RateLimit, "too many connections per second"));
+        }
+        given.total += 1;
+        *given.by_source.entry(peer.ip()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Replaces the count of given connections by the kernel's of live ones. Not too often: a flood of refused
+    /// connections must not cost a question each.
+    fn recount(&mut self, now: Instant, role: Role) {
+        let ports: std::collections::BTreeSet<u16> = self
+            .listeners
+            .all
+            .iter()
+            .filter(|listening| listening.name.role == role && listening.token.is_some())
+            .map(|listening| listening.name.port)
+            .collect();
+        let Some(given) = self.listeners.given.get_mut(&role) else { return };
+        if given.counted.is_some_and(|last| now.saturating_duration_since(last) < RECOUNT_PAUSE) {
+            return;
+        }
+        given.counted = Some(now);
+        let mut by_source = BTreeMap::<IpAddr, u32>::new();
+        let mut total = 0;
+        for port in ports {
+            match self.kernel.connections(port) {
+                Ok(peers) => {
+                    for peer in peers {
+                        total += 1;
+                        *by_source.entry(peer).or_default() += 1;
+                    }
+                }
+                Err(error) => {
+                    self.ledger.fault(now, "count-connections", &error.to_string());
+                    return;
+                }
+            }
+        }
+        (given.by_source, given.total) = (by_source, total);
+    }
+}
+
+fn binding(name: &ListenPermission, device: &str, address: IpAddr) -> Binding {
+    let mark = if name.role == Role::Management { mark::LISTEN_MANAGEMENT } else { mark::LISTEN_SIP };
+    let receive_buffer = if name.transport == Transport::Udp { UDP_RECEIVE_BUFFER } else { TCP_RECEIVE_BUFFER };
+    Binding { device: device.to_owned(), local: SocketAddr::new(address, name.port), mark, receive_buffer }
+}

@@ -1,0 +1,245 @@
+//! What the checked configuration allows, as the broker asks it: who may listen where, connect whereto, and which peers
+//! a media socket may have. Made from the policy by the daemon at each commit; the zero value allows nothing.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+
+use broker_proto::{
+    Role,
+    broker::{Admit, BanKey, Family, Flow, Refusal},
+    settings::{Transport, ZoneId},
+};
+use ipnet::IpNet;
+
+/// Lowest port that a media peer may have.
+pub const LOWEST_PEER_PORT: u16 = 1024;
+
+/// A zone as the broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZonePermissions {
+    /// Its name, for log lines.
+    pub name: String,
+    /// Its network device.
+    pub device: String,
+    /// The box's own addresses in it; media sockets are bound to the first of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Where media may come from and go to. Empty: no media in this zone.
+    pub media_networks: Vec<IpNet>,
+    /// First and last port of the media range; `None`: no media in this zone.
+    pub media_ports: Option<(u16, u16)>,
+    /// On its link and behind its gateways, without the default route: no other zone's media peer may lie here.
+    pub networks: Vec<IpNet>,
+}
+
+/// A listener of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenPermission {
+    /// Who may ask for it.
+    pub role: Role,
+    /// Zone.
+    pub zone: ZoneId,
+    /// Transport.
+    pub transport: Transport,
+    /// Port.
+    pub port: u16,
+}
+
+/// A far end of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectPermission {
+    /// Who may ask for it.
+    pub role: Role,
+    /// Zone it lies in.
+    pub zone: ZoneId,
+    /// Transport.
+    pub transport: Transport,
+    /// Where.
+    pub peer: SocketAddr,
+}
+
+/// Bounds that follow from the configuration's limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Calls at once.
+    pub calls: u32,
+    /// New calls per second.
+    pub call_rate: u32,
+    /// TCP connections at once of all listeners of a role.
+    pub connections: u32,
+    /// TCP connections at once from one source that is not on the allow-list.
+    pub connections_per_source: u32,
+}
+
+/// Everything the broker may grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// By [`ZoneId`].
+    pub zones: Vec<ZonePermissions>,
+    /// Listeners.
+    pub listen: BTreeSet<ListenPermission>,
+    /// Far ends.
+    pub connect: BTreeSet<ConnectPermission>,
+    /// Networks that no media peer may lie in: the management zones'.
+    pub forbidden_networks: Vec<IpNet>,
+    /// Sources that are never banned nor counted against the limit per source.
+    pub allow_list: Vec<IpNet>,
+    /// Bounds.
+    pub bounds: Bounds,
+    /// The configuration says `lab = true`.
+    pub lab: bool,
+}
+
+impl Permissions {
+    /// The zone of that number.
+    ///
+    /// # Errors
+    /// `NotConfigured`.
+    pub fn zone(&self, zone: ZoneId) -> Result<&ZonePermissions, Refusal> {
+        self.zones.get(usize::from(zone.0)).ok_or(Refusal::NotConfigured)
+    }
+
+    /// Checks both directions of a media socket in `zone`.
+    ///
+    /// # Errors
+    /// `PeerOutsidePolicy`, `NotConfigured`.
+    pub fn vet_flow(&self, zone: ZoneId, family: Family, flow: &Flow) -> Result<(), Refusal> {
+        match flow.admit {
+            Admit::Nobody => {}
+            Admit::MediaNetworks => {
+                if self.zone(zone)?.media_networks.is_empty() {
+                    return Err(Refusal::PeerOutsidePolicy);
+                }
+            }
+            Admit::Host(host) => self.vet_host(zone, family, host)?,
+            Admit::Peer(peer) => self.vet_peer(zone, family, peer)?,
+        }
+        flow.send_to.map_or(Ok(()), |peer| self.vet_peer(zone, family, peer))
+    }
+
+    fn vet_peer(&self, zone: ZoneId, family: Family, peer: SocketAddr) -> Result<(), Refusal> {
+        if peer.port() < LOWEST_PEER_PORT {
+            return Err(Refusal::PeerOutsidePolicy);
+        }
+        self.vet_host(zone, family, peer.ip())
+    }
+
+    fn vet_host(&self, zone: ZoneId, family: Family, host: IpAddr) -> Result<(), Refusal> {
+        let permissions = self.zone(zone)?;
+        // An IPv4 address in IPv6 clothes would be looked up among the IPv6 networks and sent to as IPv4.
+        let plain = host.to_canonical() == host;
+        let one_host = !(host.is_unspecified() || host.is_multicast() || host.is_loopback() || is_broadcast(host));
+        let inside = permissions.media_networks.iter().any(|network| network.contains(&host));
+        let forbidden = self.forbidden_networks.iter().any(|network| network.contains(&host));
+        let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
+        let elsewhere = self
+            .zones
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != usize::from(zone.0))
+            .any(|(_, other)| other.networks.iter().any(|network| network.contains(&host)));
+        let allowed = plain && one_host && inside && !forbidden && !own && !elsewhere;
+        if allowed && family_of(host) == family { Ok(()) } else { Err(Refusal::PeerOutsidePolicy) }
+    }
+
+    /// Whether the allow-list, or one of the box's own addresses, covers the source that a ban names.
+    #[must_use]
+    pub fn is_allow_listed(&self, key: &BanKey) -> bool {
+        let host = match key {
+            BanKey::Host(host) => *host,
+            BanKey::Flow(flow) => flow.ip(),
+        };
+        self.is_allowed_source(host) || self.zones.iter().any(|zone| zone.addresses.contains(&host))
+    }
+
+    /// Whether the allow-list covers a source.
+    #[must_use]
+    pub fn is_allowed_source(&self, host: IpAddr) -> bool {
+        self.allow_list.iter().any(|network| network.contains(&host))
+    }
+}
+
+/// The family of an address.
+#[must_use]
+pub const fn family_of(host: IpAddr) -> Family {
+    match host {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+const fn is_broadcast(host: IpAddr) -> bool {
+    match host {
+        IpAddr::V4(host) => host.is_broadcast(),
+        IpAddr::V6(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::fake::lab_permissions;
+
+    const EXTERNAL: ZoneId = ZoneId(0);
+    const INTERNAL: ZoneId = ZoneId(1);
+
+    fn verdict(zone: ZoneId, peer: &str) -> Result<(), Refusal> {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let flow = Flow { admit: Admit::Peer(peer), send_to: Some(peer) };
+        lab_permissions().vet_flow(zone, family_of(peer.ip()), &flow)
+    }
+
+    #[test]
+    fn a_peer_in_the_media_networks_is_allowed() {
+        assert_eq!(verdict(EXTERNAL, "198.51.100.10:4000"), Ok(()));
+        assert_eq!(verdict(EXTERNAL, "[2001:db8:f::9]:1024"), Ok(()));
+        assert_eq!(verdict(INTERNAL, "192.0.2.10:30000"), Ok(()));
+    }
+
+    #[test]
+    fn a_peer_outside_the_media_networks_is_refused() {
+        assert_eq!(verdict(INTERNAL, "198.51.100.10:4000"), Err(Refusal::PeerOutsidePolicy));
+    }
+
+    #[test]
+    fn a_system_port_is_refused() {
+        assert_eq!(verdict(EXTERNAL, "198.51.100.10:1023"), Err(Refusal::PeerOutsidePolicy));
+    }
+
+    #[test]
+    fn the_box_itself_is_refused_in_every_zone() {
+        for own in ["198.51.100.1:4000", "192.0.2.1:4000", "203.0.113.1:8443"] {
+            assert_eq!(verdict(EXTERNAL, own), Err(Refusal::PeerOutsidePolicy), "{own}");
+            assert_eq!(verdict(INTERNAL, own), Err(Refusal::PeerOutsidePolicy), "{own}");
+        }
+    }
+
+    #[test]
+    fn another_zones_hosts_are_refused_even_where_any_address_is_allowed() {
+        assert_eq!(verdict(EXTERNAL, "192.0.2.10:5004"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(verdict(EXTERNAL, "203.0.113.10:5004"), Err(Refusal::PeerOutsidePolicy));
+    }
+
+    #[test]
+    fn what_is_no_single_host_is_refused() {
+        for peer in ["0.0.0.0:4000", "224.0.0.1:4000", "255.255.255.255:4000", "127.0.0.1:4000", "[::]:4000", "[ff02::1]:4000"] {
+            assert_eq!(verdict(EXTERNAL, peer), Err(Refusal::PeerOutsidePolicy), "{peer}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_clothes_is_refused() {
+        assert_eq!(verdict(EXTERNAL, "[::ffff:192.0.2.10]:4000"), Err(Refusal::PeerOutsidePolicy));
+    }
+
+    #[test]
+    fn a_peer_of_the_other_family_is_refused() {
+        let flow = Flow { admit: Admit::Host("198.51.100.10".parse().unwrap()), send_to: None };
+        assert_eq!(lab_permissions().vet_flow(EXTERNAL, Family::V6, &flow), Err(Refusal::PeerOutsidePolicy));
+    }
+
+    #[test]
+    fn the_zero_value_allows_nothing() {
+        let flow = Flow { admit: Admit::Host("198.51.100.10".parse().unwrap()), send_to: None };
+        assert_eq!(Permissions::default().vet_flow(EXTERNAL, Family::V4, &flow), Err(Refusal::NotConfigured));
+    }
+}
