@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod assemble;
+pub mod cables;
 pub mod contents;
 pub mod cpio;
 pub mod debian;

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{attached, command, is_installed, output, run};
+use crate::cables::{self, GATEWAY_NAMESPACE};
+use crate::process::{attached, command, run};
 use crate::{Error, Result, make_folder, write};
 
 /// Name under which the guest looks for its configuration among the firmware's files.
@@ -20,9 +21,6 @@ const MEMORY_MIB: u32 = 512;
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const FIRMWARE_SETTINGS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
-/// The laboratory's namespace of the product.
-const GATEWAY_NAMESPACE: &str = "gh-gw";
-
 /// One network card of the guest.
 #[derive(Debug)]
 pub struct Card {
@@ -31,7 +29,7 @@ pub struct Card {
     /// Hardware address; the configuration names the card by it.
     pub mac: &'static str,
     /// The laboratory's end of the cable in `gh-gw`.
-    veth: &'static str,
+    pub(crate) veth: &'static str,
     network: &'static str,
     host: &'static str,
     guest: &'static str,
@@ -115,15 +113,15 @@ pub struct Options {
 
 /// Starts the guest with its serial console on standard output and waits for its end.
 pub fn start(options: &Options) -> Result<()> {
-    let laboratory = !options.user_network && namespace_exists();
+    let laboratory = !options.user_network && cables::exist();
     prepare_state(options, laboratory)?;
     if laboratory {
-        join_laboratory()?;
+        cables::join(GATEWAY_NAMESPACE)?;
     }
     print!("{}", introduction(options, laboratory));
     let ended = attached(&mut machine(options, laboratory));
     if laboratory {
-        leave_laboratory();
+        cables::leave(GATEWAY_NAMESPACE);
     }
     ended
 }
@@ -302,101 +300,6 @@ fn is_older(layer: &Path, base: &Path) -> bool {
         (Some(layer), Some(base)) => layer < base,
         (None, _) | (_, None) => true,
     }
-}
-
-fn namespace_exists() -> bool {
-    is_installed("ip") && Path::new("/run/netns").join(GATEWAY_NAMESPACE).exists()
-}
-
-/// Bridges the laboratory's cables to taps in `gh-gw`; what is there already is used as it is.
-fn join_laboratory() -> Result<()> {
-    for card in &CARDS {
-        // The addresses are the guest's. Where the namespace has them, the laboratory's own product runs in it.
-        let addresses = output(command("ip").args([
-            "-n",
-            GATEWAY_NAMESPACE,
-            "-o",
-            "addr",
-            "show",
-            "dev",
-            card.veth,
-            "scope",
-            "global",
-        ]))?;
-        if !addresses.is_empty() {
-            return Err(Error::Usage(format!(
-                "{} has an address in {GATEWAY_NAMESPACE}: the laboratory's own product runs there. \
-                 End it first (make lab-down), or start with --user",
-                card.veth
-            )));
-        }
-    }
-    for card in &CARDS {
-        let (bridge, tap) = (bridge(card), tap(card));
-        if !link_exists(&bridge) {
-            let kind = [
-                "type",
-                "bridge",
-                "stp_state",
-                "0",
-                "forward_delay",
-                "0",
-                "mcast_snooping",
-                "0",
-            ];
-            inside(&[&["ip", "link", "add", &bridge][..], &kind].concat())?;
-        }
-        if !link_exists(&tap) {
-            inside(&["ip", "tuntap", "add", "dev", &tap, "mode", "tap"])?;
-        }
-        for link in [&bridge, &tap, card.veth] {
-            // Not even a link-local address of the host's own stands on the guest's cables.
-            inside(&[
-                "sysctl",
-                "-q",
-                "-w",
-                &format!("net.ipv6.conf.{link}.disable_ipv6=1"),
-            ])?;
-            inside(&["ip", "link", "set", link, "up"])?;
-        }
-        for link in [tap.as_str(), card.veth] {
-            inside(&["ip", "link", "set", link, "master", &bridge])?;
-        }
-    }
-    Ok(())
-}
-
-/// Leaves `gh-gw` as a laboratory without a product has it. What fails was gone already.
-fn leave_laboratory() {
-    for card in &CARDS {
-        let (bridge, tap) = (bridge(card), tap(card));
-        let _ = inside(&["ip", "link", "del", &tap]);
-        let _ = inside(&["ip", "link", "del", &bridge]);
-        let _ = inside(&[
-            "sysctl",
-            "-q",
-            "-w",
-            &format!("net.ipv6.conf.{}.disable_ipv6=0", card.veth),
-        ]);
-    }
-}
-
-fn bridge(card: &Card) -> String {
-    format!("br-{}", card.zone)
-}
-
-fn tap(card: &Card) -> String {
-    format!("tap-{}", card.zone)
-}
-
-fn link_exists(link: &str) -> bool {
-    inside(&["ip", "link", "show", link]).is_ok()
-}
-
-fn inside(words: &[&str]) -> Result<()> {
-    run(command("ip")
-        .args(["netns", "exec", GATEWAY_NAMESPACE])
-        .args(words))
 }
 
 #[cfg(test)]
