@@ -20,8 +20,20 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("sandbox", &[]),
     ("sbc-core", &["sbc-sip", "sbc-media", "broker-proto"]),
     ("firewall", &["broker-proto", "sandbox", "appliance-config"]),
-    ("sbc", &["sbc-core", "sbc-media", "sbc-sip", "broker-proto", "sandbox"]),
-    ("appliance", &["broker-proto", "sandbox", "appliance-config"]),
+    (
+        "sbc",
+        &[
+            "sbc-core",
+            "sbc-media",
+            "sbc-sip",
+            "broker-proto",
+            "sandbox",
+        ],
+    ),
+    (
+        "appliance",
+        &["broker-proto", "sandbox", "appliance-config"],
+    ),
     ("image-builder", &["appliance-config"]),
     (
         "e2e",
@@ -66,7 +78,11 @@ fn metadata(arguments: &[&str]) -> Value {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -74,9 +90,16 @@ fn metadata(arguments: &[&str]) -> Value {
 fn nobody_imports_whom_he_may_not() {
     let metadata = metadata(&["--no-deps"]);
     let packages = metadata["packages"].as_array().unwrap();
-    let names: BTreeSet<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package["name"].as_str().unwrap())
+        .collect();
     let arrows: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
-    assert_eq!(names, arrows.keys().copied().collect(), "the table of arrows names the crates of the workspace");
+    assert_eq!(
+        names,
+        arrows.keys().copied().collect(),
+        "the table of arrows names the crates of the workspace"
+    );
     for package in packages {
         let name = package["name"].as_str().unwrap();
         for dependency in package["dependencies"].as_array().unwrap() {
@@ -85,7 +108,11 @@ fn nobody_imports_whom_he_may_not() {
                 continue;
             }
             let allowed = arrows[name].contains(&to);
-            assert!(allowed, "{name} imports {to} ({})", dependency["kind"].as_str().unwrap_or("normal"));
+            assert!(
+                allowed,
+                "{name} imports {to} ({})",
+                dependency["kind"].as_str().unwrap_or("normal")
+            );
         }
     }
 }
@@ -95,7 +122,11 @@ fn the_firewall_never_imports_the_session_border_controller() {
     let metadata = metadata(&["--no-deps"]);
     for package in metadata["packages"].as_array().unwrap() {
         if package["name"] == "firewall" {
-            let names = package["dependencies"].as_array().unwrap().iter().map(|dependency| dependency["name"].as_str().unwrap());
+            let names = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|dependency| dependency["name"].as_str().unwrap());
             assert_eq!(names.filter(|name| name.starts_with("sbc")).count(), 0);
         }
     }
@@ -111,7 +142,10 @@ fn every_dependency_has_a_licence_that_may_come_in() {
         }
         let expression = package["license"].as_str().unwrap_or("none");
         if !is_permitted(expression) {
-            refused.push(format!("{} {}: {expression}", package["name"], package["version"]));
+            refused.push(format!(
+                "{} {}: {expression}",
+                package["name"], package["version"]
+            ));
         }
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
@@ -119,30 +153,63 @@ fn every_dependency_has_a_licence_that_may_come_in() {
 
 /// Whether one alternative of an SPDX expression consists of permitted licences. Brackets occur only around alternatives.
 fn is_permitted(expression: &str) -> bool {
-    expression.split(") AND").flat_map(|part| part.split("AND (")).all(|conjunct| {
-        conjunct.replace(['(', ')'], "").replace('/', " OR ").split(" OR ").any(|alternative| {
-            alternative.split(" AND ").all(|licence| LICENCES.contains(&licence.trim()))
+    expression
+        .split(") AND")
+        .flat_map(|part| part.split("AND ("))
+        .all(|conjunct| {
+            conjunct
+                .replace(['(', ')'], "")
+                .replace('/', " OR ")
+                .split(" OR ")
+                .any(|alternative| {
+                    alternative
+                        .split(" AND ")
+                        .all(|licence| LICENCES.contains(&licence.trim()))
+                })
         })
-    })
 }
 
 #[test]
 fn a_licence_that_may_not_come_in_is_seen() {
-    for good in ["MIT OR Apache-2.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0", "ISC AND (Apache-2.0 OR ISC)"] {
+    for good in [
+        "MIT OR Apache-2.0",
+        "MIT/Apache-2.0",
+        "(MIT OR Apache-2.0) AND Unicode-3.0",
+        "ISC AND (Apache-2.0 OR ISC)",
+    ] {
         assert!(is_permitted(good), "{good}");
     }
-    for bad in ["GPL-3.0-only", "AGPL-3.0", "none", "MIT AND GPL-2.0", "(MIT OR Apache-2.0) AND GPL-2.0"] {
+    for bad in [
+        "GPL-3.0-only",
+        "AGPL-3.0",
+        "none",
+        "MIT AND GPL-2.0",
+        "(MIT OR Apache-2.0) AND GPL-2.0",
+    ] {
         assert!(!is_permitted(bad), "{bad}");
     }
 }
 
 #[test]
 fn the_top_level_holds_the_agreed_names_only() {
-    let agreed =
-        ["Cargo.toml", "Cargo.lock", "Makefile", "README.md", "appliance", "firewall", "image", "sbc", "tests", "target"];
+    let agreed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "Makefile",
+        "README.md",
+        "appliance",
+        "firewall",
+        "image",
+        "sbc",
+        "tests",
+        "target",
+    ];
     for entry in fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name.starts_with('.') || agreed.contains(&name.as_str()), "{name} has no place at the top level");
+        assert!(
+            name.starts_with('.') || agreed.contains(&name.as_str()),
+            "{name} has no place at the top level"
+        );
     }
 }
 
@@ -151,7 +218,11 @@ fn unsafe_code_lives_in_one_room() {
     let metadata = metadata(&["--no-deps"]);
     for package in metadata["packages"].as_array().unwrap() {
         let manifest = fs::read_to_string(package["manifest_path"].as_str().unwrap()).unwrap();
-        assert!(manifest.contains("[lints]\nworkspace = true"), "{} does not take the workspace's lints", package["name"]);
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{} does not take the workspace's lints",
+            package["name"]
+        );
     }
 }
 
@@ -176,8 +247,11 @@ fn the_pure_crates_forbid_what_would_make_them_impure() {
 #[test]
 fn the_canary_goes_red_for_each_offence() {
     let rules = fs::read_to_string(root().join(PURE[0]).join(".clippy.toml")).unwrap();
-    let paths: Vec<&str> =
-        rules.split("{ path = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let paths: Vec<&str> = rules
+        .split("{ path = \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
     assert!(paths.len() > 20, "the rules were not understood");
     let folder = tempfile::tempdir().unwrap();
     let mut source = String::from(
@@ -187,7 +261,11 @@ fn the_canary_goes_red_for_each_offence() {
         source.push_str(&offence(number, path));
     }
     write(folder.path(), "src/lib.rs", &source);
-    write(folder.path(), "Cargo.toml", "[package]\nname = \"canary\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n");
+    write(
+        folder.path(),
+        "Cargo.toml",
+        "[package]\nname = \"canary\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
     write(folder.path(), ".clippy.toml", &rules);
     let output = Command::new(env!("CARGO"))
         .args(["clippy", "--offline", "--message-format", "short"])
@@ -198,7 +276,10 @@ fn the_canary_goes_red_for_each_offence() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "the canary passed:\n{said}");
     for path in paths {
-        assert!(said.contains(&format!("`{path}`")), "no complaint about {path} in\n{said}");
+        assert!(
+            said.contains(&format!("`{path}`")),
+            "no complaint about {path} in\n{said}"
+        );
     }
 }
 
@@ -210,10 +291,16 @@ fn offence(number: usize, path: &str) -> String {
         "std::collections::HashSet" => format!("type O{number} = {path}<u8>;\n"),
         "std::net::ToSocketAddrs" => format!("fn o{number}<T: {path}>(_: T) {{}}\n"),
         _ if path.split("::").count() == 2 => format!("fn o{number}() {{ {path}!(\"\"); }}\n"),
-        _ if last.starts_with(|first: char| first.is_ascii_uppercase()) => format!("type O{number} = {path};\n"),
+        _ if last.starts_with(|first: char| first.is_ascii_uppercase()) => {
+            format!("type O{number} = {path};\n")
+        }
         "std::thread::spawn" => format!("fn o{number}() {{ {path}(|| ()); }}\n"),
-        "std::thread::sleep" => format!("fn o{number}() {{ {path}(std::time::Duration::ZERO); }}\n"),
-        "std::time::Instant::elapsed" => format!("fn o{number}(now: std::time::Instant) {{ {path}(&now); }}\n"),
+        "std::thread::sleep" => {
+            format!("fn o{number}() {{ {path}(std::time::Duration::ZERO); }}\n")
+        }
+        "std::time::Instant::elapsed" => {
+            format!("fn o{number}(now: std::time::Instant) {{ {path}(&now); }}\n")
+        }
         "std::fs::write" => format!("fn o{number}() {{ let _ = {path}(\"\", \"\"); }}\n"),
         "std::time::Instant::now" | "std::env::args" => format!("fn o{number}() {{ {path}(); }}\n"),
         _ => format!("fn o{number}() {{ let _ = {path}(\"\"); }}\n"),

@@ -39,25 +39,41 @@ impl Message {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (long_form(name.trim()), value.trim().to_owned()))
             .collect();
-        Self { start, headers, body: body.to_owned(), source }
+        Self {
+            start,
+            headers,
+            body: body.to_owned(),
+            source,
+        }
     }
 
     /// First value of a header field, empty if there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+        self.headers
+            .iter()
+            .find(|(own, _)| own == name)
+            .map_or("", |(_, value)| value)
     }
 
     /// All values of a header field.
     #[must_use]
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// Method of a request, empty for a response.
     #[must_use]
     pub fn method(&self) -> &str {
-        if self.start.starts_with("SIP/2.0 ") { "" } else { self.start.split(' ').next().unwrap_or_default() }
+        if self.start.starts_with("SIP/2.0 ") {
+            ""
+        } else {
+            self.start.split(' ').next().unwrap_or_default()
+        }
     }
 
     /// Request-URI of a request.
@@ -69,7 +85,11 @@ impl Message {
     /// Status code of a response, 0 for a request.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.start.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok()).unwrap_or(0)
+        self.start
+            .strip_prefix("SIP/2.0 ")
+            .and_then(|rest| rest.get(..3))
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
     }
 
     /// Everything as one text, for searching.
@@ -88,7 +108,10 @@ impl Message {
         let mut address = None;
         let mut port = None;
         for line in self.body.lines() {
-            if let Some(rest) = line.strip_prefix("c=IN IP4 ").or_else(|| line.strip_prefix("c=IN IP6 ")) {
+            if let Some(rest) = line
+                .strip_prefix("c=IN IP4 ")
+                .or_else(|| line.strip_prefix("c=IN IP6 "))
+            {
                 address = rest.trim().parse().ok();
             }
             if let Some(rest) = line.strip_prefix("m=audio ") {
@@ -139,7 +162,11 @@ pub struct Agent {
 /// Counts up: tags, branches and Call-IDs of one test run are all different.
 fn fresh() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    format!("{:x}{:04x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{:x}{:04x}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// One side of a call that the agent is in.
@@ -170,7 +197,12 @@ impl Agent {
         let address: SocketAddr = local.parse().map_err(io::Error::other)?;
         let socket = inside(namespace, || UdpSocket::bind(address))??;
         let local = socket.local_addr()?;
-        Ok(Self { socket, local, user: user.to_owned(), domain: "lab.test".into() })
+        Ok(Self {
+            socket,
+            local,
+            user: user.to_owned(),
+            domain: "lab.test".into(),
+        })
     }
 
     /// Sends bytes as they are.
@@ -185,7 +217,9 @@ impl Agent {
     #[must_use]
     pub fn receive(&self, wait: Duration) -> Option<Message> {
         let mut buffer = vec![0; 65_536];
-        self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).ok()?;
+        self.socket
+            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))
+            .ok()?;
         let (length, source) = self.socket.recv_from(&mut buffer).ok()?;
         Some(Message::read(buffer.get(..length)?, source))
     }
@@ -205,7 +239,10 @@ impl Agent {
                 None => break,
             }
         }
-        panic!("{} at {} waited in vain for {what}; got {others:?}", self.user, self.local);
+        panic!(
+            "{} at {} waited in vain for {what}; got {others:?}",
+            self.user, self.local
+        );
     }
 
     /// The next request of a method.
@@ -234,7 +271,14 @@ impl Agent {
 
     /// A request outside any dialog, and the dialog that it may begin.
     #[must_use]
-    pub fn request(&self, method: &str, uri: &str, to: SocketAddr, extra: &str, body: &str) -> (String, Dialog) {
+    pub fn request(
+        &self,
+        method: &str,
+        uri: &str,
+        to: SocketAddr,
+        extra: &str,
+        body: &str,
+    ) -> (String, Dialog) {
         let dialog = Dialog {
             call_id: format!("{}@{}", fresh(), self.local.ip()),
             local: format!("<sip:{}@{}>;tag={}", self.user, self.domain, fresh()),
@@ -282,7 +326,8 @@ impl Agent {
     #[must_use]
     pub fn invite(&self, uri: &str, to: SocketAddr, media: SocketAddr) -> (String, Dialog) {
         let (text, dialog) = self.request("INVITE", uri, to, "", &description(media));
-        self.send(to, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        self.send(to, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
         (text, dialog)
     }
 
@@ -293,9 +338,15 @@ impl Agent {
     pub fn acknowledge(&self, dialog: &mut Dialog, answer: &Message) {
         answer.header("to").clone_into(&mut dialog.remote);
         dialog.target = uri_of(answer.header("contact")).to_owned();
-        dialog.routes = answer.all("record-route").into_iter().rev().map(str::to_owned).collect();
+        dialog.routes = answer
+            .all("record-route")
+            .into_iter()
+            .rev()
+            .map(str::to_owned)
+            .collect();
         let text = self.write("ACK", dialog, "", "");
-        self.send(dialog.destination, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        self.send(dialog.destination, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Acknowledges a final response other than 2xx (same branch as the INVITE, RFC 3261 §17.1.1.3).
@@ -313,7 +364,8 @@ impl Agent {
             request.header("call-id"),
             request.header("cseq").split(' ').next().unwrap_or_default()
         );
-        self.send(answer.source, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        self.send(answer.source, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Sends a request in the dialog with the next CSeq number.
@@ -323,7 +375,8 @@ impl Agent {
     pub fn send_in(&self, dialog: &mut Dialog, method: &str, extra: &str, body: &str) {
         dialog.sequence += 1;
         let text = self.write(method, dialog, extra, body);
-        self.send(dialog.destination, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        self.send(dialog.destination, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Answers a request; a tag is added to To unless it has one. With `body`, an SDP body and a contact go along.
@@ -338,7 +391,11 @@ impl Agent {
             }
         }
         let to = request.header("to");
-        let tagged = if to.contains(";tag=") || tag.is_empty() { to.to_owned() } else { format!("{to};tag={tag}") };
+        let tagged = if to.contains(";tag=") || tag.is_empty() {
+            to.to_owned()
+        } else {
+            format!("{to};tag={tag}")
+        };
         let _ = write!(
             text,
             "To: {tagged}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {}\r\n{extra}",
@@ -350,7 +407,8 @@ impl Agent {
             text.push_str("Content-Type: application/sdp\r\n");
         }
         let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
-        self.send(request.source, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        self.send(request.source, text.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The dialog of a call that came in as `invite` and was answered under `tag`.
@@ -362,7 +420,11 @@ impl Agent {
             remote: invite.header("from").to_owned(),
             target: uri_of(invite.header("contact")).to_owned(),
             destination: invite.source,
-            routes: invite.all("record-route").into_iter().map(str::to_owned).collect(),
+            routes: invite
+                .all("record-route")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             sequence: 100,
         }
     }
@@ -371,7 +433,10 @@ impl Agent {
 /// URI inside `<…>` of a name-addr.
 #[must_use]
 pub fn uri_of(value: &str) -> &str {
-    value.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(value, |(uri, _)| uri)
+    value
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'))
+        .map_or(value, |(uri, _)| uri)
 }
 
 /// An offer or answer of G.711 A-law and µ-law with telephone events at `media`.

@@ -1,5 +1,7 @@
 //! Harness, end-to-end, QEMU, conformance.
 
 pub mod agent;
+pub mod api;
+pub mod figures;
 pub mod lab;
 pub mod tone;

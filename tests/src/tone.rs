@@ -67,7 +67,13 @@ impl Phone {
         let address: SocketAddr = local.parse().map_err(io::Error::other)?;
         let socket = inside(namespace, || UdpSocket::bind(address))??;
         let local = socket.local_addr()?;
-        Ok(Self { socket, local, sequence: 1, timestamp: 1, ssrc: u32::from(local.port()) << 8 | 7 })
+        Ok(Self {
+            socket,
+            local,
+            sequence: 1,
+            timestamp: 1,
+            ssrc: u32::from(local.port()) << 8 | 7,
+        })
     }
 
     /// One RTP packet of the tone.
@@ -113,18 +119,28 @@ impl Phone {
 
     fn listen_until(&self, due: Instant, heard: &mut Heard) {
         let mut buffer = [0; 2_048];
-        while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = due
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
             if self.socket.set_read_timeout(Some(left)).is_err() {
                 return;
             }
-            let Ok((length, source)) = self.socket.recv_from(&mut buffer) else { continue };
-            let is_audio = buffer.first() == Some(&0x80) && buffer.get(1).map(|octet| octet & 0x7f) == Some(8);
-            let Some(payload) = buffer.get(12..length).filter(|_| is_audio) else { continue };
+            let Ok((length, source)) = self.socket.recv_from(&mut buffer) else {
+                continue;
+            };
+            let is_audio =
+                buffer.first() == Some(&0x80) && buffer.get(1).map(|octet| octet & 0x7f) == Some(8);
+            let Some(payload) = buffer.get(12..length).filter(|_| is_audio) else {
+                continue;
+            };
             heard.packets += 1;
             if !heard.sources.contains(&source) {
                 heard.sources.push(source);
             }
-            heard.samples.extend(payload.iter().map(|octet| f64::from(from_a_law(*octet))));
+            heard
+                .samples
+                .extend(payload.iter().map(|octet| f64::from(from_a_law(*octet))));
         }
     }
 }
@@ -146,8 +162,16 @@ fn to_a_law(sample: i16) -> u8 {
 fn from_a_law(octet: u8) -> i16 {
     let code = octet ^ 0x55;
     let (exponent, mantissa) = (i16::from(code >> 4 & 7), i16::from(code & 0x0f));
-    let magnitude = if exponent == 0 { (mantissa << 4) + 8 } else { ((mantissa << 4) + 0x108) << (exponent - 1) };
-    if code & 0x80 == 0 { -magnitude } else { magnitude }
+    let magnitude = if exponent == 0 {
+        (mantissa << 4) + 8
+    } else {
+        ((mantissa << 4) + 0x108) << (exponent - 1)
+    };
+    if code & 0x80 == 0 {
+        -magnitude
+    } else {
+        magnitude
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +184,10 @@ mod tests {
             let sample = (8_000.0 * (TAU * 440.0 * f64::from(time) / RATE).sin()) as i16;
             f64::from(from_a_law(to_a_law(sample)))
         });
-        let heard = Heard { samples: samples.collect(), ..Heard::default() };
+        let heard = Heard {
+            samples: samples.collect(),
+            ..Heard::default()
+        };
         assert!(heard.share(440.0) > 0.95, "{}", heard.share(440.0));
         assert!(heard.share(880.0) < 0.02, "{}", heard.share(880.0));
     }

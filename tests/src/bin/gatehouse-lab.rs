@@ -30,10 +30,20 @@ fn main() -> ExitCode {
 
 fn phones(names: &topology::Names) -> io::Result<()> {
     let [alice, bob, ..] = peers::ACCOUNTS;
-    peers::start_phone(&names.external, alice, "198.51.100.10", "198.51.100.1:5060", 440)?;
+    peers::start_phone(
+        &names.external,
+        alice,
+        "198.51.100.10",
+        "198.51.100.1:5060",
+        440,
+    )?;
     peers::start_phone(&names.internal, bob, "192.0.2.40", "192.0.2.10:5060", 880)?;
-    println!("PBX at 192.0.2.10; telephones alice (1001) outside and bob (1002) inside; each answers by itself");
-    println!("call bob from alice: echo /dial sip:1002@lab.test through her control port 198.51.100.10:4444");
+    println!(
+        "PBX at 192.0.2.10; telephones alice (1001) outside and bob (1002) inside; each answers by itself"
+    );
+    println!(
+        "call bob from alice: echo /dial sip:1002@lab.test through her control port 198.51.100.10:4444"
+    );
     Ok(())
 }
 
@@ -42,8 +52,15 @@ fn status() -> ExitCode {
     match product::status() {
         Some(status) if running => {
             println!("{status}");
-            let healthy = status.get("ready").and_then(serde_json::Value::as_bool).unwrap_or(false);
-            if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let healthy = status
+                .get("ready")
+                .and_then(serde_json::Value::as_bool)
+                .unwrap_or(false);
+            if healthy {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         _ => {
             println!("{{\"ready\":false}}");

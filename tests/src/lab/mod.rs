@@ -15,7 +15,10 @@ use std::{
 /// Root of the checkout, where `Cargo.toml` of the workspace lies.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 /// Where the laboratory keeps logs, pid files and the product's state.
@@ -34,5 +37,9 @@ pub fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{program} {}: {}", arguments.join(" "), said.trim())))
+    Err(io::Error::other(format!(
+        "{program} {}: {}",
+        arguments.join(" "),
+        said.trim()
+    )))
 }

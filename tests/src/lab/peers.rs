@@ -30,10 +30,22 @@ pub struct Account {
 
 /// Accounts of lab contract §3, by their names there: alice, bob, carol, room.
 pub const ACCOUNTS: [Account; 4] = [
-    Account { number: "1001", password: "alice-Pw-1001" },
-    Account { number: "1002", password: "bob-Pw-1002" },
-    Account { number: "1003", password: "carol-Pw-1003" },
-    Account { number: "1100", password: "room-Pw-1100" },
+    Account {
+        number: "1001",
+        password: "alice-Pw-1001",
+    },
+    Account {
+        number: "1002",
+        password: "bob-Pw-1002",
+    },
+    Account {
+        number: "1003",
+        password: "carol-Pw-1003",
+    },
+    Account {
+        number: "1100",
+        password: "room-Pw-1100",
+    },
 ];
 
 /// Starts Kamailio at the PBX's addresses, and waits until it answers.
@@ -60,13 +72,28 @@ pub fn start_pbx(names: &Names) -> io::Result<()> {
     remember("kamailio", &child)?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
-        let listening = super::run("ip", &["netns", "exec", &names.internal, "ss", "-Huln", "sport", "=", ":5060"]);
+        let listening = super::run(
+            "ip",
+            &[
+                "netns",
+                "exec",
+                &names.internal,
+                "ss",
+                "-Huln",
+                "sport",
+                "=",
+                ":5060",
+            ],
+        );
         if listening.is_ok_and(|lines| lines.contains("192.0.2.10:5060")) {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(50));
     }
-    Err(io::Error::other(format!("kamailio does not answer; see {}", folder.join("kamailio.log").display())))
+    Err(io::Error::other(format!(
+        "kamailio does not answer; see {}",
+        folder.join("kamailio.log").display()
+    )))
 }
 
 /// Registrar with digest authentication for the accounts, relay of calls between bindings, everything else back to the
@@ -87,19 +114,46 @@ fn pbx_configuration() -> String {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn start_phone(namespace: &str, account: Account, address: &str, registrar: &str, tone_hz: u32) -> io::Result<PathBuf> {
+pub fn start_phone(
+    namespace: &str,
+    account: Account,
+    address: &str,
+    registrar: &str,
+    tone_hz: u32,
+) -> io::Result<PathBuf> {
     let name = format!("baresip-{}", account.number);
     let folder = state().join(&name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("config"), phone_configuration(&folder, address, tone_hz))?;
+    fs::write(
+        folder.join("config"),
+        phone_configuration(&folder, address, tone_hz),
+    )?;
     let Account { number, password } = account;
     fs::write(
         folder.join("accounts"),
-        format!("<sip:{number}@lab.test;transport=udp>;auth_user={number};auth_pass={password};outbound=\"sip:{registrar};transport=udp\";regint=300;answermode=auto;audio_codecs=pcma,pcmu;ptime=20\n"),
+        format!(
+            "<sip:{number}@lab.test;transport=udp>;auth_user={number};auth_pass={password};outbound=\"sip:{registrar};transport=udp\";regint=300;answermode=auto;audio_codecs=pcma,pcmu;ptime=20\n"
+        ),
     )?;
     fs::write(folder.join("contacts"), "")?;
-    super::run("sox", &["-n", "-r", "8000", "-c", "1", &folder.join("tone.wav").display().to_string(), "synth", "60", "sine", &tone_hz.to_string(), "vol", "0.5"])?;
+    super::run(
+        "sox",
+        &[
+            "-n",
+            "-r",
+            "8000",
+            "-c",
+            "1",
+            &folder.join("tone.wav").display().to_string(),
+            "synth",
+            "60",
+            "sine",
+            &tone_hz.to_string(),
+            "vol",
+            "0.5",
+        ],
+    )?;
     let log = fs::File::create(folder.join("baresip.log"))?;
     let child = command(namespace, "baresip")
         .arg("-f")
@@ -132,10 +186,14 @@ fn phone_configuration(folder: &Path, address: &str, _tone_hz: u32) -> String {
 
 /// Ends every peer that was started from here.
 pub fn stop_all() {
-    let Ok(entries) = fs::read_dir(state()) else { return };
+    let Ok(entries) = fs::read_dir(state()) else {
+        return;
+    };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        let Some(peer) = name.to_str().and_then(|name| name.strip_suffix(".peer")) else { continue };
+        let Some(peer) = name.to_str().and_then(|name| name.strip_suffix(".peer")) else {
+            continue;
+        };
         stop(peer);
     }
 }
@@ -146,7 +204,10 @@ pub fn stop(peer: &str) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let deadline = Instant::now() + Duration::from_secs(5);
         while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < deadline {
-            let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+            let _ = nix::sys::wait::waitpid(
+                Pid::from_raw(pid),
+                Some(nix::sys::wait::WaitPidFlag::WNOHANG),
+            );
             thread::sleep(Duration::from_millis(20));
         }
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -160,9 +221,16 @@ fn remember(peer: &str, child: &Child) -> io::Result<()> {
 
 /// Pid of a peer that still runs.
 fn pid_of(peer: &str) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(peer_file(peer)).ok()?.trim().parse().ok()?;
+    let pid: i32 = fs::read_to_string(peer_file(peer))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let program = peer.split('-').next().unwrap_or(peer);
-    fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.starts_with(program).then_some(pid)
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .ok()?
+        .starts_with(program)
+        .then_some(pid)
 }
 
 fn peer_file(peer: &str) -> PathBuf {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use super::root;
@@ -32,7 +33,11 @@ pub fn ensure() -> io::Result<PathBuf> {
     let folder = folder();
     let fresh = fs::metadata(folder.join("expired.key"))
         .and_then(|file| file.modified())
-        .is_ok_and(|made| SystemTime::now().duration_since(made).is_ok_and(|age| age < RENEWAL));
+        .is_ok_and(|made| {
+            SystemTime::now()
+                .duration_since(made)
+                .is_ok_and(|age| age < RENEWAL)
+        });
     if !fresh {
         make(&folder).map_err(io::Error::other)?;
     }
@@ -47,7 +52,13 @@ fn make(folder: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     write_key(folder, "ca", ca.key())?;
     let (rogue_ca, _) = authority("Rogue CA", now)?;
     let valid = (now - DAY, now + VALIDITY);
-    let sbc = ["sbc.lab.test", "lab.test", "198.51.100.1", "192.0.2.1", "2001:db8:e::1"];
+    let sbc = [
+        "sbc.lab.test",
+        "lab.test",
+        "198.51.100.1",
+        "192.0.2.1",
+        "2001:db8:e::1",
+    ];
     let management = ["mgmt.lab.test", "203.0.113.1", "2001:db8:2::1"];
     let trunk = ["trunk1.lab.test", "198.51.100.20"];
     issue(folder, "sbc", &sbc, &ca, valid)?;
@@ -79,11 +90,21 @@ fn issue(
     issuer: &Issuer<'static, KeyPair>,
     (from, to): (SystemTime, SystemTime),
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut parameters = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+    let mut parameters = CertificateParams::new(
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>(),
+    )?;
     if let Some(first) = names.first() {
-        parameters.distinguished_name.push(DnType::CommonName, *first);
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, *first);
     }
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    parameters.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.use_authority_key_identifier_extension = true;
     parameters.not_before = from.into();
@@ -94,10 +115,17 @@ fn issue(
     write_key(folder, name, &key)
 }
 
-fn write_key(folder: &Path, name: &str, key: &KeyPair) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn write_key(
+    folder: &Path,
+    name: &str,
+    key: &KeyPair,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    io::Write::write_all(&mut options.open(folder.join(format!("{name}.key")))?, key.serialize_pem().as_bytes())?;
+    io::Write::write_all(
+        &mut options.open(folder.join(format!("{name}.key")))?,
+        key.serialize_pem().as_bytes(),
+    )?;
     Ok(())
 }

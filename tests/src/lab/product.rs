@@ -39,7 +39,11 @@ pub fn executables() -> PathBuf {
     }
     let own = std::env::current_exe().unwrap_or_default();
     let folder = own.parent().unwrap_or(Path::new(".")).to_owned();
-    if folder.ends_with("deps") { folder.parent().unwrap_or(Path::new(".")).to_owned() } else { folder }
+    if folder.ends_with("deps") {
+        folder.parent().unwrap_or(Path::new(".")).to_owned()
+    } else {
+        folder
+    }
 }
 
 /// Starts the product and waits until every port of the configuration answers.
@@ -48,7 +52,9 @@ pub fn executables() -> PathBuf {
 /// A sentence that says what did not come up.
 pub fn start(names: &Names, configuration: &Path) -> io::Result<()> {
     if pid().is_some_and(is_alive) {
-        return Err(io::Error::other("the laboratory is already up (make lab-down ends it)"));
+        return Err(io::Error::other(
+            "the laboratory is already up (make lab-down ends it)",
+        ));
     }
     let state = state();
     let secrets = write_secrets(&state)?;
@@ -80,7 +86,10 @@ fn wait_until_ready(names: &Names, mut child: std::process::Child) -> io::Result
     let deadline = Instant::now() + START_TIME;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Err(io::Error::other(format!("init ended with {status}; see {}", state().join("gatehouse.log").display())));
+            return Err(io::Error::other(format!(
+                "init ended with {status}; see {}",
+                state().join("gatehouse.log").display()
+            )));
         }
         if is_ready() && answers(names) {
             return Ok(());
@@ -88,7 +97,10 @@ fn wait_until_ready(names: &Names, mut child: std::process::Child) -> io::Result
         if Instant::now() > deadline {
             stop();
             let log = state().join("gatehouse.log");
-            return Err(io::Error::other(format!("not ready after {START_TIME:?}; see {}", log.display())));
+            return Err(io::Error::other(format!(
+                "not ready after {START_TIME:?}; see {}",
+                log.display()
+            )));
         }
         thread::sleep(LOOK);
     }
@@ -101,7 +113,12 @@ pub fn status() -> Option<Value> {
 }
 
 fn is_ready() -> bool {
-    status().is_some_and(|status| status.get("ready").and_then(Value::as_bool).unwrap_or(false))
+    status().is_some_and(|status| {
+        status
+            .get("ready")
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    })
 }
 
 /// Whether the TCP ports of the contract accept a connection. (UDP ports are silent to strangers.)
@@ -117,7 +134,9 @@ fn answers(names: &Names) -> bool {
     ports.into_iter().all(|(namespace, address)| {
         let address: Option<SocketAddr> = address.parse().ok();
         let connected = address.map(|address| {
-            inside(namespace, move || TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok())
+            inside(namespace, move || {
+                TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+            })
         });
         matches!(connected, Some(Ok(true)))
     })
@@ -143,7 +162,11 @@ pub fn stop() {
 /// Init's pid, if the laboratory was started.
 #[must_use]
 pub fn pid() -> Option<i32> {
-    fs::read_to_string(state().join("init.pid")).ok()?.trim().parse().ok()
+    fs::read_to_string(state().join("init.pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Whether the process runs and is ours: a pid may have been given to another since.
@@ -157,8 +180,12 @@ fn is_alive(pid: i32) -> bool {
 pub fn pid_of(process: &str) -> Option<i32> {
     let status = status()?;
     let processes = status.get("processes")?.as_array()?.clone();
-    let entry = processes.into_iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(process))?;
-    i32::try_from(entry.get("pid")?.as_i64()?).ok().filter(|pid| *pid > 0)
+    let entry = processes
+        .into_iter()
+        .find(|entry| entry.get("name").and_then(Value::as_str) == Some(process))?;
+    i32::try_from(entry.get("pid")?.as_i64()?)
+        .ok()
+        .filter(|pid| *pid > 0)
 }
 
 /// Removes everything: product, peers, namespaces.

@@ -29,7 +29,9 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        let name = |variable: &str, default: &str| std::env::var(variable).unwrap_or_else(|_| default.into());
+        let name = |variable: &str, default: &str| {
+            std::env::var(variable).unwrap_or_else(|_| default.into())
+        };
         Self {
             external: name("GH_NS_EXT", "gh-ext"),
             internal: name("GH_NS_INT", "gh-int"),
@@ -41,7 +43,12 @@ impl Default for Names {
 
 impl Names {
     fn all(&self) -> [&str; 4] {
-        [&self.external, &self.internal, &self.management, &self.gateway]
+        [
+            &self.external,
+            &self.internal,
+            &self.management,
+            &self.gateway,
+        ]
     }
 }
 
@@ -60,7 +67,10 @@ pub fn up(names: &Names) -> io::Result<()> {
         }
     }
     let earlier = fs::read_to_string(made_file()).unwrap_or_default();
-    let all: Vec<&str> = earlier.lines().chain(made.iter().map(String::as_str)).collect();
+    let all: Vec<&str> = earlier
+        .lines()
+        .chain(made.iter().map(String::as_str))
+        .collect();
     fs::write(made_file(), all.join("\n"))?;
     let hosts = [
         (&names.external, "e0", "ext0", external_hosts()),
@@ -74,7 +84,20 @@ pub fn up(names: &Names) -> io::Result<()> {
         let gateway = names.gateway.as_str();
         run(
             "ip",
-            &["link", "add", host_link, "netns", namespace, "type", "veth", "peer", "name", product_link, "netns", gateway],
+            &[
+                "link",
+                "add",
+                host_link,
+                "netns",
+                namespace,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                product_link,
+                "netns",
+                gateway,
+            ],
         )?;
         batch(namespace, &addresses)?;
     }
@@ -112,7 +135,9 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> io::
 #[must_use]
 pub fn command(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace, program]).stdin(Stdio::null());
+    command
+        .args(["netns", "exec", namespace, program])
+        .stdin(Stdio::null());
     command
 }
 
@@ -127,7 +152,11 @@ fn made_file() -> PathBuf {
 fn batch(namespace: &str, lines: &str) -> io::Result<()> {
     let file = state().join(format!("{namespace}.batch"));
     fs::write(&file, lines)?;
-    run("ip", &["-n", namespace, "-batch", &file.display().to_string()]).map(|_| ())
+    run(
+        "ip",
+        &["-n", namespace, "-batch", &file.display().to_string()],
+    )
+    .map(|_| ())
 }
 
 fn external_hosts() -> String {
@@ -150,7 +179,10 @@ fn external_hosts() -> String {
 fn internal_hosts() -> String {
     let mut lines = String::from("link set i0 up\n");
     for host in [10, 20, 40] {
-        let _ = writeln!(lines, "addr add 192.0.2.{host}/24 dev i0\naddr add 2001:db8:1::{host}/64 dev i0 nodad");
+        let _ = writeln!(
+            lines,
+            "addr add 192.0.2.{host}/24 dev i0\naddr add 2001:db8:1::{host}/64 dev i0 nodad"
+        );
     }
     lines.push_str("route add default via 192.0.2.1\nroute add default via 2001:db8:1::1 dev i0\n");
     lines

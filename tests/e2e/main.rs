@@ -1,0 +1,77 @@
+//! End to end in the laboratory: the product as `make lab` starts it, between real namespaces, real telephones, a real PBX
+//! and attackers. One product for all tests; each begins with `lab/reset`. Needs root; without, it says so.
+
+mod calls;
+mod closed;
+mod faults;
+mod media;
+mod peers;
+mod torture;
+
+use std::process::ExitCode;
+
+use e2e::{
+    api,
+    figures::{Test, run},
+    lab::{
+        product,
+        topology::{self, Names},
+    },
+};
+
+/// What every test gets.
+pub struct Lab {
+    /// Namespaces.
+    pub names: Names,
+}
+
+fn main() -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: the laboratory needs root");
+        return ExitCode::SUCCESS;
+    }
+    let lab = Lab {
+        names: Names::default(),
+    };
+    product::down();
+    if let Err(error) = topology::up(&lab.names)
+        .and_then(|()| product::start(&lab.names, &product::configuration()))
+    {
+        eprintln!("the laboratory does not come up: {error}");
+        return ExitCode::FAILURE;
+    }
+    let all: Vec<(&str, fn(&Lab))> = [
+        closed::TESTS,
+        calls::TESTS,
+        media::TESTS,
+        torture::TESTS,
+        peers::TESTS,
+        faults::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
+    let bound: Vec<(&str, Box<dyn Fn() + '_>)> = all
+        .into_iter()
+        .map(|(name, test)| {
+            let lab = &lab;
+            let with_reset: Box<dyn Fn() + '_> = Box::new(move || {
+                api::reset(&lab.names);
+                test(lab);
+            });
+            (name, with_reset)
+        })
+        .collect();
+    let tests: Vec<Test<'_>> = bound
+        .iter()
+        .map(|(name, test)| (*name, test.as_ref()))
+        .collect();
+    let passed = run(&tests);
+    product::down();
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
