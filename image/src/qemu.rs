@@ -18,7 +18,7 @@ pub const CONFIG_NAME: &str = "opt/org.gatehouse/config";
 const MEMORY_MIB: u32 = 512;
 
 /// UEFI firmware of package ovmf.
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+pub const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const FIRMWARE_SETTINGS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// One network card of the guest.
@@ -114,7 +114,7 @@ pub struct Options {
 /// Starts the guest with its serial console on standard output and waits for its end.
 pub fn start(options: &Options) -> Result<()> {
     let laboratory = !options.user_network && cables::exist();
-    prepare_state(options, laboratory)?;
+    prepare(options, laboratory)?;
     if laboratory {
         cables::join(GATEWAY_NAMESPACE)?;
     }
@@ -261,7 +261,7 @@ fn config(options: &Options) -> Option<PathBuf> {
 }
 
 /// The guest writes into a layer above the image, so the image stays as it was built.
-fn prepare_state(options: &Options, laboratory: bool) -> Result<()> {
+pub fn prepare(options: &Options, laboratory: bool) -> Result<()> {
     if options.fresh && options.state.exists() {
         std::fs::remove_dir_all(&options.state).map_err(Error::io(&options.state))?;
     }
