@@ -66,6 +66,8 @@ fuzz: deps ## replay the corpora, then search (FUZZ_SECONDS per target, 60 unles
 soak: build ## the long runs: 100,000 commits and an hour of calls
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release -p firewall --test commits -- --nocapture
 
+# Twice, because bookworm's qemu-system-x86 takes a newer qemu-utils away: the second pass brings the one that fits.
 deps: ## the Debian packages that builds and tests need
-	@missing=$$(for package in $$(sed 's/#.*//' image/packages.txt tests/packages.txt); do dpkg-query -W -f '$${Status}' $${package%/*} 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
-	if [ -n "$$missing" ]; then echo "installing" $$missing; $(SUDO) apt-get update -q; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@for pass in 1 2; do \
+	missing=$$(for package in $$(sed 's/#.*//' image/packages.txt tests/packages.txt); do dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then echo "installing" $$missing; $(SUDO) apt-get update -q; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi; done
