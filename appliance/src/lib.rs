@@ -5,3 +5,4 @@ pub mod journal;
 pub mod keyholder;
 pub mod management;
 pub mod process;
+pub mod store;
