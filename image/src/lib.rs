@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub mod assemble;
 pub mod cables;
+pub mod config_disk;
 pub mod contents;
 pub mod cpio;
 pub mod debian;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use image_builder::assemble::{self, Inputs};
-use image_builder::{Error, Result, debian, kernel, qemu, uki};
+use image_builder::{Error, Result, config_disk, debian, kernel, qemu, uki};
 
 const USAGE: &str = "\
 gatehouse-image deps                          packages of the build host, one a line
@@ -14,6 +14,7 @@ gatehouse-image kernel                        builds the kernel, or finds it in 
 gatehouse-image build [options]               builds the image
 gatehouse-image verify-reproducible [options] builds it twice and compares all files
 gatehouse-image show FILE.efi                 lists the sections of an EFI file
+gatehouse-image config-disk FILE ISO          a configuration as a labelled disk, for setup without the wizard
 gatehouse-image run [options]                 starts the image in QEMU
 options of build and verify-reproducible:
   --bin-dir FOLDER    static release programs (target/x86_64-unknown-linux-gnu/release)
@@ -62,6 +63,10 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "build" => build(&mut Arguments::of(rest)),
         "verify-reproducible" => verify(&mut Arguments::of(rest)),
         "show" => show(&mut Arguments::of(rest)),
+        "config-disk" => match rest {
+            [document, disk] => config_disk::make(document.as_ref(), disk.as_ref()),
+            _ => Err(Error::Usage(USAGE.to_owned())),
+        },
         "run" => start(&mut Arguments::of(rest)),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
