@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use e2e::{
     agent::{Agent, Dialog, Message, description, parameter},
     api,
+    parties::{GATEWAY_EXTERNAL, GATEWAY_INTERNAL, Parties},
     tone::Phone,
 };
 use serde_json::Value;
@@ -38,109 +39,10 @@ pub const TESTS: &[(&str, fn(&Lab))] = &[
     ("premium_numbers_are_refused", premium),
 ];
 
-pub const GATEWAY_EXTERNAL: &str = "198.51.100.1:5060";
-pub const GATEWAY_INTERNAL: &str = "192.0.2.1:5060";
-
-/// The carrier and the PBX with a telephone each.
-pub struct Parties {
-    pub trunk: Agent,
-    pub pbx: Agent,
-    pub outside: Phone,
-    pub inside: Phone,
-    pub gateway: SocketAddr,
-}
-
-impl Parties {
-    pub fn new(lab: &Lab) -> Self {
-        Self::at(lab, "198.51.100.20", GATEWAY_EXTERNAL)
-    }
-
-    fn at(lab: &Lab, trunk: &str, gateway: &str) -> Self {
-        Self {
-            trunk: Agent::bind(&lab.names.external, &format!("{trunk}:5060"), "+4930777").unwrap(),
-            pbx: Agent::bind(&lab.names.internal, "192.0.2.10:5060", "pbx").unwrap(),
-            outside: Phone::bind(&lab.names.external, &format!("{trunk}:30000")).unwrap(),
-            inside: Phone::bind(&lab.names.internal, "192.0.2.10:31000").unwrap(),
-            gateway: gateway.parse().unwrap(),
-        }
-    }
-
-    /// The trunk calls extension 1002, the PBX answers.
-    pub fn connect(&self) -> Call {
-        let (_, mut caller) = self.trunk.invite(
-            "sip:+49305551002@lab.test",
-            self.gateway,
-            self.outside.local,
-        );
-        let invite = self.pbx.expect_request("INVITE");
-        self.pbx.respond(&invite, "180 Ringing", "pbx1", "", "");
-        let ringing = self.trunk.expect_status(180);
-        assert!(ringing.header("to").contains(";tag="));
-        self.pbx.respond(
-            &invite,
-            "200 OK",
-            "pbx1",
-            "",
-            &description(self.inside.local),
-        );
-        let answer = self.trunk.expect_status(200);
-        self.trunk.acknowledge(&mut caller, &answer);
-        let _ = self.pbx.expect_request("ACK");
-        let callee = self.pbx.dialog_of(&invite, "pbx1");
-        Call {
-            caller,
-            callee,
-            media_outside: answer.audio().unwrap(),
-            media_inside: invite.audio().unwrap(),
-            invite,
-            answer,
-        }
-    }
-
-    /// Both talk for `time`; each must hear the other's tone and nothing of its own.
-    pub fn talk(&mut self, call: &Call, time: Duration) {
-        let (to_outside, to_inside) = (call.media_outside, call.media_inside);
-        let (outside, inside) = (&mut self.outside, &mut self.inside);
-        let (heard_outside, heard_inside) = std::thread::scope(|scope| {
-            let there = scope.spawn(move || outside.talk(to_outside, 440.0, time));
-            let here = scope.spawn(move || inside.talk(to_inside, 880.0, time));
-            (there.join().unwrap(), here.join().unwrap())
-        });
-        for (who, heard, hz, own) in [
-            ("outside", heard_outside, 880.0, 440.0),
-            ("inside", heard_inside, 440.0, 880.0),
-        ] {
-            let expected = (time.as_millis() / 20) as usize;
-            assert!(
-                heard.packets * 10 >= expected * 8,
-                "{who} heard {} of {expected} packets",
-                heard.packets
-            );
-            assert!(
-                heard.share(hz) > 0.8,
-                "{who} heard {:.2} of the other's tone",
-                heard.share(hz)
-            );
-            assert!(heard.share(own) < 0.05, "{who} heard its own tone");
-            assert_eq!(heard.sources.len(), 1, "{who} heard several sources");
-        }
-    }
-}
-
-pub struct Call {
-    pub caller: Dialog,
-    pub callee: Dialog,
-    /// The product's media address towards the trunk, and towards the PBX.
-    pub media_outside: SocketAddr,
-    pub media_inside: SocketAddr,
-    pub invite: Message,
-    pub answer: Message,
-}
-
 const TALK: Duration = Duration::from_millis(1_500);
 
 fn caller_hangs_up(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.talk(&call, TALK);
     parties.trunk.send_in(&mut call.caller, "BYE", "", "");
@@ -150,7 +52,7 @@ fn caller_hangs_up(lab: &Lab) {
 }
 
 fn callee_hangs_up(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.talk(&call, TALK);
     parties.pbx.send_in(&mut call.callee, "BYE", "", "");
@@ -160,7 +62,7 @@ fn callee_hangs_up(lab: &Lab) {
 }
 
 fn across_families(lab: &Lab) {
-    let mut parties = Parties::at(lab, "[2001:db8:e::20]", "[2001:db8:e::1]:5060");
+    let mut parties = Parties::at(&lab.names, "[2001:db8:e::20]", "[2001:db8:e::1]:5060");
     let mut call = parties.connect();
     assert!(call.media_outside.is_ipv6() && call.media_inside.is_ipv4());
     parties.talk(&call, TALK);
@@ -171,7 +73,7 @@ fn across_families(lab: &Lab) {
 }
 
 fn busy_and_cancel(lab: &Lab) {
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     let uri = "sip:+49305551002@lab.test";
     let (text, _) = parties
         .trunk
@@ -323,7 +225,7 @@ fn registration(lab: &Lab) {
 }
 
 fn hidden_topology(lab: &Lab) {
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.trunk.send_in(&mut call.caller, "BYE", "", "");
     let bye = parties.pbx.expect_request("BYE");
@@ -359,7 +261,7 @@ fn hidden_topology(lab: &Lab) {
 }
 
 fn listed_and_recorded(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let newest = api::get(&lab.names, "/api/v1/records?limit=1")["newest"]
         .as_u64()
         .unwrap();

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use e2e::{api, lab::product};
+use e2e::{api, lab::product, parties::Parties};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::{Lab, calls::Parties, media::answers_again};
+use crate::{Lab, media::answers_again};
 
 pub const TESTS: &[(&str, fn(&Lab))] = &[
     (
@@ -29,7 +29,7 @@ fn restarted(process: &str, old: i32) -> bool {
 }
 
 fn others_die(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.talk(&call, Duration::from_millis(500));
     for process in ["journal", "keyholder", "management", "time"] {
@@ -58,7 +58,7 @@ fn firewall_dies(lab: &Lab) {
         restarted("firewall", pid),
         "the firewall was not started again"
     );
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     assert!(
         answers_again(&parties),
         "no service after the firewall's death"
@@ -70,7 +70,7 @@ fn firewall_dies(lab: &Lab) {
 }
 
 fn sbc_stops(lab: &Lab) {
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     let _call = parties.connect();
     let pid = product::pid_of("sbc").expect("the sbc runs");
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();

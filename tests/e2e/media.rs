@@ -10,16 +10,14 @@ use e2e::{
     api,
     figures::Figures,
     lab::{product, topology::inside},
+    parties::{Call, Parties},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::{
-    Lab,
-    calls::{Call, Parties},
-};
+use crate::Lab;
 
 pub const TESTS: &[(&str, fn(&Lab))] = &[
     ("without_a_call_no_media_port_is_open", none_at_rest),
@@ -84,7 +82,7 @@ fn hang_up(parties: &Parties, call: &mut Call) {
 
 fn none_at_rest(lab: &Lab) {
     assert_eq!(elements(lab), 0);
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     assert!(elements(lab) > 0, "a call opens pinholes");
     hang_up(&parties, &mut call);
@@ -96,7 +94,7 @@ fn none_at_rest(lab: &Lab) {
 }
 
 fn third_party(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.talk(&call, Duration::from_millis(600));
     let attackers: Vec<UdpSocket> = inside(&lab.names.external, || {
@@ -133,7 +131,7 @@ fn third_party(lab: &Lab) {
 }
 
 fn shape(lab: &Lab) {
-    let mut parties = Parties::new(lab);
+    let mut parties = Parties::new(&lab.names);
     let mut call = parties.connect();
     parties.talk(&call, Duration::from_millis(400));
     let telephone = &parties.outside.socket;
@@ -161,7 +159,7 @@ fn shape(lab: &Lab) {
 }
 
 fn closes_after_bye(lab: &Lab) {
-    let parties = Parties::new(lab);
+    let parties = Parties::new(&lab.names);
     let mut series = Vec::new();
     for _ in 0..runs(50) {
         let mut call = parties.connect();
@@ -186,7 +184,7 @@ fn closes_after_kill(lab: &Lab) {
     let mut series = Vec::new();
     let mut restarts = Vec::new();
     for _ in 0..runs(10) {
-        let parties = Parties::new(lab);
+        let parties = Parties::new(&lab.names);
         let _call = parties.connect();
         assert!(elements(lab) > 0);
         let pid = product::pid_of("sbc").expect("the sbc's pid");

@@ -6,13 +6,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use e2e::{
     agent::Agent,
     lab::{product, root},
+    parties::{GATEWAY_EXTERNAL, Parties},
 };
 
-use crate::{
-    Lab,
-    calls::{GATEWAY_EXTERNAL, Parties},
-    media::answers_again,
-};
+use crate::{Lab, media::answers_again};
 
 pub const TESTS: &[(&str, fn(&Lab))] = &[
     (
@@ -138,6 +135,6 @@ fn from_stranger(lab: &Lab) {
         );
     }
     drop((agent, pbx));
-    assert!(answers_again(&Parties::new(lab)));
+    assert!(answers_again(&Parties::new(&lab.names)));
     assert_eq!(product::pid_of("sbc"), before, "the sbc was started again");
 }

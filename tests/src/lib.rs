@@ -4,4 +4,6 @@ pub mod agent;
 pub mod api;
 pub mod figures;
 pub mod lab;
+pub mod parties;
+pub mod scan;
 pub mod tone;
