@@ -1,0 +1,24 @@
+//! What the shell needs of the core, as a trait: its tests put a scripted one in its place.
+
+use std::time::Instant;
+
+use broker_proto::status::CallInfo;
+use sbc_core::{Input, Output};
+
+/// The back-to-back user agent, seen from outside.
+pub trait Engine {
+    /// Something happened at `now`.
+    fn handle(&mut self, now: Instant, input: Input<'_>);
+    /// The next thing to be done; to be asked until there is none before the next input.
+    fn poll(&mut self) -> Option<Output>;
+    /// When `Input::Tick` is due.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// Whether nothing is left to be done after `Input::Stop`.
+    fn is_idle(&self) -> bool;
+    /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
+    fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool);
+    /// Counters by name for `/metrics`.
+    fn counters(&self) -> Vec<(String, u64)>;
+    /// Laboratory: forget registrations, bans and counts. False: not allowed.
+    fn reset(&mut self, now: Instant) -> bool;
+}

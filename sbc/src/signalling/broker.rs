@@ -1,0 +1,270 @@
+//! Answers of the firewall: the descriptors stay here, the rest goes to the core.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, rc::Rc};
+
+use broker_proto::{
+    MAX_MESSAGE, RequestId,
+    broker::{FromBroker, LeaseId, Refusal},
+    journal::Severity,
+    settings::{Transport, ZoneId},
+};
+use sbc_core::{BrokerAnswer, Input};
+
+use super::{
+    Shared, Task,
+    connection::Connection,
+    shell::{Peer, log},
+    udp::UdpListener,
+};
+use crate::{
+    engine::Engine,
+    link::{Link, LinkError},
+    socket::SocketError,
+};
+
+/// Talks to the firewall by this channel from now on.
+///
+/// # Errors
+/// What the kernel says to the channel.
+pub fn attach<E: Engine + 'static>(shared: &Shared<E>, link: Link) {
+    let link = Rc::new(link);
+    let task = Task::spawn(listen(Rc::clone(shared), Rc::clone(&link)));
+    let mut shell = shared.borrow_mut();
+    if shell.peers.broker.is_some() {
+        lost(&mut shell);
+    }
+    shell.pulse.set_broker(Some(link.share()));
+    shell.peers.broker = Some(Peer { link, _task: task });
+}
+
+/// Everything that the firewall lent is void: its successor knows nothing of it.
+fn lost<E: Engine>(shell: &mut super::Shell<E>) {
+    shell.pulse.set_broker(None);
+    shell.peers.broker = None;
+    shell.listeners.clear();
+    shell.leases.close_all();
+    shell.asked.clear();
+    shell.counters.broker_lost += 1;
+    log(Severity::Error, "firewall-lost", &[]);
+    shell.handle(Input::BrokerLost);
+}
+
+async fn listen<E: Engine + 'static>(shared: Shared<E>, link: Rc<Link>) {
+    let mut buffer = Box::new([0; MAX_MESSAGE]);
+    loop {
+        match link.receive::<FromBroker>(&mut buffer).await {
+            Ok((message, descriptors)) => answered(&shared, message, descriptors),
+            Err(LinkError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => break,
+            Err(error) => log(
+                Severity::Error,
+                "firewall-message-refused",
+                &[("error", error.to_string())],
+            ),
+        }
+    }
+    lost(&mut shared.borrow_mut());
+}
+
+fn answered<E: Engine + 'static>(
+    shared: &Shared<E>,
+    message: FromBroker,
+    descriptors: Vec<OwnedFd>,
+) {
+    match message {
+        FromBroker::Settings(settings) => shared.borrow_mut().configure(settings),
+        FromBroker::Listening { id, local } => listening(shared, id, local, descriptors),
+        FromBroker::Accepted {
+            zone,
+            transport,
+            local,
+            peer,
+        } => {
+            accepted(shared, (zone, transport), local, peer, descriptors);
+        }
+        FromBroker::MediaOpened {
+            id,
+            lease,
+            rtp,
+            rtcp,
+            ttl_seconds,
+        } => {
+            let mut shell = shared.borrow_mut();
+            let answer =
+                match shell
+                    .leases
+                    .keep(lease.0, rtp.is_ipv6(), rtcp.is_some(), descriptors)
+                {
+                    Ok(()) => BrokerAnswer::MediaOpened {
+                        id,
+                        lease,
+                        rtp,
+                        rtcp,
+                        ttl_seconds,
+                    },
+                    // The lease ends by itself: nobody renews it.
+                    Err(error) => unusable(id, &error),
+                };
+            shell.handle(Input::Broker(answer));
+        }
+        FromBroker::Connected { id, local, peer } => {
+            connected(shared, id, local, peer, descriptors)
+        }
+        FromBroker::Done { id } => shared
+            .borrow_mut()
+            .handle(Input::Broker(BrokerAnswer::Done { id })),
+        FromBroker::Refused { id, reason } => {
+            let mut shell = shared.borrow_mut();
+            shell.asked.remove(&id);
+            shell.handle(Input::Broker(BrokerAnswer::Refused { id, reason }));
+        }
+        FromBroker::LeaseEnded {
+            lease: LeaseId(lease),
+        } => {
+            let mut shell = shared.borrow_mut();
+            shell.leases.close(lease);
+            shell.handle(Input::Broker(BrokerAnswer::LeaseEnded {
+                lease: LeaseId(lease),
+            }));
+        }
+    }
+}
+
+fn listening<E: Engine + 'static>(
+    shared: &Shared<E>,
+    id: RequestId,
+    local: Vec<SocketAddr>,
+    descriptors: Vec<OwnedFd>,
+) {
+    let Some(asked) = shared.borrow_mut().asked.remove(&id) else {
+        return stray(id);
+    };
+    if asked.transport == Transport::Udp {
+        let started = if descriptors.len() == local.len() {
+            start_listeners(shared, asked.zone, &local, descriptors)
+        } else {
+            Err(SocketError::Count)
+        };
+        if let Err(error) = started {
+            return shared
+                .borrow_mut()
+                .handle(Input::Broker(unusable(id, &error)));
+        }
+    }
+    shared.borrow_mut().handle(Input::Listening {
+        zone: asked.zone,
+        transport: asked.transport,
+        local,
+    });
+}
+
+fn start_listeners<E: Engine + 'static>(
+    shared: &Shared<E>,
+    zone: ZoneId,
+    local: &[SocketAddr],
+    descriptors: Vec<OwnedFd>,
+) -> Result<(), SocketError> {
+    for (&address, descriptor) in local.iter().zip(descriptors) {
+        let listener = UdpListener::start(shared, zone, address, descriptor)?;
+        shared.borrow_mut().listeners.insert(address, listener);
+    }
+    Ok(())
+}
+
+fn accepted<E: Engine + 'static>(
+    shared: &Shared<E>,
+    (zone, transport): (ZoneId, Transport),
+    local: SocketAddr,
+    peer: SocketAddr,
+    descriptors: Vec<OwnedFd>,
+) {
+    let full = {
+        let mut shell = shared.borrow_mut();
+        let limit = shell.limits.map_or(0, |limits| limits.connections);
+        let full = shell.connections.len() as u64 >= u64::from(limit);
+        shell.counters.connections_refused += u64::from(full);
+        full
+    };
+    if full {
+        return log(
+            Severity::Warning,
+            "connection-refused",
+            &[("reason", "limit".to_owned())],
+        );
+    }
+    match start_connection(shared, descriptors) {
+        Ok(connection) => {
+            let opened = Input::StreamOpened {
+                connection,
+                zone,
+                transport,
+                local,
+                peer,
+            };
+            shared.borrow_mut().handle(opened);
+        }
+        Err(error) => log(
+            Severity::Error,
+            "lent-socket-unusable",
+            &[("error", error.to_string())],
+        ),
+    }
+}
+
+fn connected<E: Engine + 'static>(
+    shared: &Shared<E>,
+    id: RequestId,
+    local: SocketAddr,
+    peer: SocketAddr,
+    descriptors: Vec<OwnedFd>,
+) {
+    let Some(asked) = shared.borrow_mut().asked.remove(&id) else {
+        return stray(id);
+    };
+    let started = if asked.transport == Transport::Udp {
+        Err(SocketError::Count)
+    } else {
+        start_connection(shared, descriptors)
+    };
+    let answer = match started {
+        Ok(connection) => BrokerAnswer::Connected {
+            id,
+            connection,
+            local,
+            peer,
+        },
+        Err(error) => unusable(id, &error),
+    };
+    shared.borrow_mut().handle(Input::Broker(answer));
+}
+
+fn start_connection<E: Engine + 'static>(
+    shared: &Shared<E>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<sbc_core::ConnectionId, SocketError> {
+    let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| SocketError::Count)?;
+    let id = shared.borrow_mut().name_connection();
+    let connection = Connection::start(shared, id, descriptor)?;
+    shared.borrow_mut().connections.insert(id, connection);
+    Ok(id)
+}
+
+fn unusable(id: RequestId, error: &SocketError) -> BrokerAnswer {
+    log(
+        Severity::Error,
+        "lent-socket-unusable",
+        &[("error", error.to_string())],
+    );
+    BrokerAnswer::Refused {
+        id,
+        reason: Refusal::System,
+    }
+}
+
+/// An answer to nothing: its descriptors are closed.
+fn stray(id: RequestId) {
+    log(
+        Severity::Warning,
+        "answer-to-nothing",
+        &[("id", id.0.to_string())],
+    );
+}

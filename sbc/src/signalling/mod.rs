@@ -1,0 +1,155 @@
+//! The signalling thread: one runtime, one [`Shell`] that all its tasks share. A task waits for one descriptor, hands
+//! what came to the core and carries out what the core wants, without a pause in between.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`shell`] | the core and everything that it may use |
+//! | [`udp`] | SIP listeners over UDP |
+//! | [`connection`] | SIP connections |
+//! | [`broker`] | answers of the firewall and their descriptors |
+//! | [`peers`] | the other processes: init, journal, keyholder, management |
+
+pub mod broker;
+pub mod connection;
+pub mod peers;
+pub mod shell;
+pub mod udp;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use broker_proto::journal::Severity;
+use sandbox::channel::Channel;
+use sbc_core::Input;
+use sbc_media::relay::MediaEvent;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::{AbortHandle, LocalSet},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+
+pub use shell::{Factory, Shell};
+
+use crate::{engine::Engine, health::Pulse, media::pool::Pool};
+
+/// The state that the tasks of the signalling thread share. Never borrowed across an `await`.
+pub type Shared<E> = Rc<RefCell<Shell<E>>>;
+
+/// How often the thread shows that it lives.
+const BEAT: Duration = Duration::from_millis(10);
+/// How often the core hears the wall clock.
+const WALL_CLOCK: Duration = Duration::from_secs(1);
+/// How long an orderly stop may take.
+const STOP_TIME: Duration = Duration::from_secs(3);
+/// Media events that the core takes in one go.
+const MEDIA_EVENTS: usize = 64;
+
+/// A task that ends with its owner.
+pub struct Task(AbortHandle);
+
+impl Task {
+    /// Starts it on this thread.
+    pub fn spawn(future: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(future).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Serves until init says stop, or is gone. Runs on a runtime of one thread.
+///
+/// # Errors
+/// What the kernel says to the control channel.
+pub async fn serve<E: Engine + 'static>(
+    control: Channel,
+    factory: Factory<E>,
+    pool: Pool,
+    events: mpsc::Receiver<MediaEvent>,
+    pulse: Pulse,
+) -> Result<(), crate::link::LinkError> {
+    let local = LocalSet::new();
+    local
+        .run_until(async move {
+            let (timer, finished) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let shell = Shell::new(
+                factory,
+                pool,
+                pulse.clone(),
+                Rc::clone(&timer),
+                Rc::clone(&finished),
+            );
+            let shared = Rc::new(RefCell::new(shell));
+            let _tasks = [
+                Task::spawn(keep_time(Rc::clone(&shared), timer)),
+                Task::spawn(beat(pulse)),
+                Task::spawn(tell_wall_clock(Rc::clone(&shared))),
+                Task::spawn(hear_media(Rc::clone(&shared), events)),
+            ];
+            peers::ready(&control)?;
+            peers::obey(&shared, control).await;
+            shared.borrow_mut().stop();
+            if timeout(STOP_TIME, finished.notified()).await.is_err() {
+                shell::log(Severity::Warning, "stop-cut-short", &[]);
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Wakes the core when it asked to be woken.
+async fn keep_time<E: Engine>(shared: Shared<E>, timer: Rc<Notify>) {
+    loop {
+        let due = shared.borrow().poll_timeout();
+        match due {
+            None => timer.notified().await,
+            Some(due) => {
+                tokio::select! {
+                    () = timer.notified() => {}
+                    () = sleep_until(Instant::from_std(due)) => shared.borrow_mut().handle(Input::Tick),
+                }
+            }
+        }
+    }
+}
+
+async fn beat(pulse: Pulse) {
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        pulse.beat();
+    }
+}
+
+async fn tell_wall_clock<E: Engine>(shared: Shared<E>) {
+    let mut seconds = interval(WALL_CLOCK);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        let mut shell = shared.borrow_mut();
+        shell.handle(Input::WallClock { unix_ms: unix_ms() });
+        shell.flush();
+    }
+}
+
+async fn hear_media<E: Engine>(shared: Shared<E>, mut events: mpsc::Receiver<MediaEvent>) {
+    let mut some = Vec::with_capacity(MEDIA_EVENTS);
+    while events.recv_many(&mut some, MEDIA_EVENTS).await > 0 {
+        let mut shell = shared.borrow_mut();
+        for event in some.drain(..) {
+            shell.handle(Input::Media(event));
+        }
+    }
+}
+
+/// What the wall clock says, in ms since the Unix epoch; 0 before it was ever set.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,401 @@
+//! The core and everything that it may use. One for the process.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    rc::Rc,
+    time::Instant,
+};
+
+use broker_proto::{
+    RequestId,
+    broker::{Refusal, ToBroker},
+    journal::{Record, Severity, ToJournal},
+    settings::{Limits, Settings, Transport, ZoneId},
+};
+use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
+use sbc_media::relay::{MediaCommand, MediaEvent};
+use tokio::sync::Notify;
+
+use super::{Task, connection::Connection, udp::UdpListener};
+use crate::{
+    engine::Engine,
+    health::Pulse,
+    link::{Link, LinkError},
+    media::{counters, lease::Leases, pool::Pool},
+};
+
+/// Makes the core once the first settings are here: settings, now, wall clock in ms.
+pub type Factory<E> = Box<dyn Fn(Settings, Instant, u64) -> E>;
+
+/// Inputs that carrying out an output brought about.
+enum Aftermath {
+    Media(MediaEvent),
+    Refused(RequestId),
+    Closed(ConnectionId),
+}
+
+/// What was asked of the firewall, as far as its answer does not say it again.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) zone: ZoneId,
+    pub(super) transport: Transport,
+}
+
+/// A channel to another process and the task that reads it.
+pub(super) struct Peer {
+    pub(super) link: Rc<Link>,
+    pub(super) _task: Task,
+}
+
+/// Channels to the other processes; each comes, goes and comes again with its process.
+#[derive(Default)]
+pub(super) struct Peers {
+    pub(super) broker: Option<Peer>,
+    pub(super) journal: Option<Peer>,
+    pub(super) keyholder: Option<Peer>,
+    pub(super) status: Option<Peer>,
+}
+
+/// What the shell itself counted, for `/metrics`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ShellCounters {
+    pub(super) datagrams_unsent: u64,
+    pub(super) connections_refused: u64,
+    pub(super) connections_idle: u64,
+    pub(super) connections_choked: u64,
+    pub(super) records_lost: u64,
+    pub(super) broker_lost: u64,
+}
+
+/// The state of the signalling thread.
+pub struct Shell<E> {
+    factory: Factory<E>,
+    engine: Option<E>,
+    pool: Pool,
+    pub(super) leases: Leases,
+    pub(super) peers: Peers,
+    pub(super) listeners: BTreeMap<SocketAddr, UdpListener>,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u64,
+    pub(super) asked: BTreeMap<RequestId, Asked>,
+    pub(super) limits: Option<Limits>,
+    aftermath: VecDeque<Aftermath>,
+    pub(super) pulse: Pulse,
+    pub(super) counters: ShellCounters,
+    timer: Rc<Notify>,
+    woken_for: Option<Instant>,
+    stopping: bool,
+    finished: Rc<Notify>,
+}
+
+impl<E: Engine> Shell<E> {
+    /// A shell without core, channels and sockets. `timer` is told when the core wants to be woken earlier, `finished`
+    /// when an orderly stop is done.
+    #[must_use]
+    pub fn new(
+        factory: Factory<E>,
+        pool: Pool,
+        pulse: Pulse,
+        timer: Rc<Notify>,
+        finished: Rc<Notify>,
+    ) -> Self {
+        Self {
+            factory,
+            engine: None,
+            pool,
+            leases: Leases::default(),
+            peers: Peers::default(),
+            listeners: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            asked: BTreeMap::new(),
+            limits: None,
+            aftermath: VecDeque::new(),
+            pulse,
+            counters: ShellCounters::default(),
+            timer,
+            woken_for: None,
+            stopping: false,
+            finished,
+        }
+    }
+
+    /// Hands `input` to the core and carries out what it wants. Before the first settings there is no core: nothing
+    /// happens.
+    pub fn handle(&mut self, input: Input<'_>) {
+        let now = Instant::now();
+        if let Some(engine) = &mut self.engine {
+            engine.handle(now, input);
+            self.drain(now);
+        }
+    }
+
+    /// Settings of a commit: the first ones bring the core to life.
+    pub(super) fn configure(&mut self, settings: Box<Settings>) {
+        let now = Instant::now();
+        self.limits = Some(settings.limits);
+        self.listeners.retain(|local, listener| {
+            let configured = settings.listeners.iter().any(|wanted| {
+                wanted.zone == listener.zone
+                    && wanted.transport == Transport::Udp
+                    && wanted.port == local.port()
+            });
+            configured
+                && settings
+                    .zones
+                    .iter()
+                    .any(|zone| zone.addresses.contains(&local.ip()))
+        });
+        log(
+            Severity::Notice,
+            "settings",
+            &[("revision", settings.revision.to_string())],
+        );
+        match &mut self.engine {
+            Some(engine) => engine.handle(now, Input::Settings(settings)),
+            None => self.engine = Some((self.factory)(*settings, now, super::unix_ms())),
+        }
+        self.drain(now);
+    }
+
+    /// Begins the orderly end.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.handle(Input::Stop);
+        if self.engine.is_none() {
+            self.finished.notify_one();
+        }
+    }
+
+    /// When the core wants its next `Tick`.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.as_ref().and_then(Engine::poll_timeout)
+    }
+
+    pub(super) const fn engine(&mut self) -> Option<&mut E> {
+        self.engine.as_mut()
+    }
+
+    /// A name for a connection.
+    pub(super) const fn name_connection(&mut self) -> ConnectionId {
+        self.next_connection += 1;
+        ConnectionId(self.next_connection)
+    }
+
+    /// Drops a connection and tells the core. Nothing, if it is gone already.
+    pub(super) fn close_connection(&mut self, id: ConnectionId) {
+        if self.connections.remove(&id).is_some() {
+            self.handle(Input::StreamClosed { connection: id });
+        }
+    }
+
+    /// Gives waiting messages and commands another chance.
+    pub(super) fn flush(&mut self) {
+        self.pool.flush();
+        let peers = [
+            &self.peers.broker,
+            &self.peers.journal,
+            &self.peers.keyholder,
+            &self.peers.status,
+        ];
+        for peer in peers.into_iter().flatten() {
+            // A far end that is gone is noticed by the task that reads it.
+            let _ = peer.link.flush();
+        }
+    }
+
+    /// Everything that is counted in this process.
+    pub(super) fn counts(&self) -> Vec<(String, u64)> {
+        let own = self.counters;
+        let mut counts = self
+            .engine
+            .as_ref()
+            .map(Engine::counters)
+            .unwrap_or_default();
+        counts.extend(counters::totals(&self.pool.counters()));
+        counts.extend(
+            [
+                ("sip_datagrams_unsent_total", own.datagrams_unsent),
+                ("sip_connections", self.connections.len() as u64),
+                ("sip_connections_refused_total", own.connections_refused),
+                ("sip_connections_idle_total", own.connections_idle),
+                ("sip_connections_choked_total", own.connections_choked),
+                ("journal_records_lost_total", own.records_lost),
+                ("broker_lost_total", own.broker_lost),
+                ("media_leases", self.leases.len() as u64),
+            ]
+            .map(|(name, count)| (name.to_owned(), count)),
+        );
+        counts
+    }
+
+    fn drain(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.engine.as_mut().and_then(Engine::poll) {
+                self.carry_out(output);
+            }
+            let (Some(engine), Some(next)) = (&mut self.engine, self.aftermath.pop_front()) else {
+                break;
+            };
+            engine.handle(
+                now,
+                match next {
+                    Aftermath::Media(event) => Input::Media(event),
+                    Aftermath::Refused(id) => Input::Broker(BrokerAnswer::Refused {
+                        id,
+                        reason: Refusal::System,
+                    }),
+                    Aftermath::Closed(connection) => Input::StreamClosed { connection },
+                },
+            );
+        }
+        let due = self.poll_timeout();
+        if due != self.woken_for {
+            self.woken_for = due;
+            self.timer.notify_one();
+        }
+        if self.stopping && self.engine.as_ref().is_none_or(Engine::is_idle) {
+            self.finished.notify_one();
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Datagram {
+                local, peer, bytes, ..
+            } => {
+                let sent = self
+                    .listeners
+                    .get(&local)
+                    .is_some_and(|listener| listener.send(peer, &bytes));
+                self.counters.datagrams_unsent += u64::from(!sent);
+            }
+            Output::Stream { connection, bytes } => self.write(connection, &bytes),
+            Output::CloseStream { connection } => {
+                if self
+                    .connections
+                    .get_mut(&connection)
+                    .is_some_and(Connection::close)
+                {
+                    self.connections.remove(&connection);
+                    self.aftermath.push_back(Aftermath::Closed(connection));
+                }
+            }
+            Output::Broker(request) => self.ask_broker(&request),
+            Output::Media(command) => self.command(command),
+            Output::Keyholder(request) => {
+                let sent = self
+                    .peers
+                    .keyholder
+                    .as_ref()
+                    .map(|peer| peer.link.send(&request));
+                if !matches!(sent, Some(Ok(()))) {
+                    // The core's own timer gives the request up.
+                    log(Severity::Warning, "keyholder-unreachable", &[]);
+                }
+            }
+            Output::Journal(record) => self.append(record),
+            Output::Log {
+                severity,
+                code,
+                fields,
+            } => log(severity, code, &fields),
+        }
+    }
+
+    fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.write(bytes).is_err() {
+            self.counters.connections_choked += 1;
+            self.connections.remove(&id);
+            self.aftermath.push_back(Aftermath::Closed(id));
+        }
+    }
+
+    fn ask_broker(&mut self, request: &ToBroker) {
+        let id = match request {
+            ToBroker::Listen {
+                id,
+                zone,
+                transport,
+                ..
+            }
+            | ToBroker::Connect {
+                id,
+                zone,
+                transport,
+                ..
+            } => {
+                self.asked.insert(
+                    *id,
+                    Asked {
+                        zone: *zone,
+                        transport: *transport,
+                    },
+                );
+                Some(*id)
+            }
+            ToBroker::CloseMedia { id, lease } => {
+                self.leases.close(lease.0);
+                Some(*id)
+            }
+            ToBroker::OpenMedia { id, .. }
+            | ToBroker::LatchMedia { id, .. }
+            | ToBroker::RenewMedia { id, .. }
+            | ToBroker::Ban { id, .. } => Some(*id),
+            ToBroker::Health { .. } => None,
+        };
+        let sent = match &self.peers.broker {
+            Some(peer) => peer.link.send(request),
+            None => Err(LinkError::Full),
+        };
+        if let (Err(error), Some(id)) = (sent, id) {
+            log(
+                Severity::Error,
+                "firewall-unreachable",
+                &[("error", error.to_string())],
+            );
+            self.asked.remove(&id);
+            self.aftermath.push_back(Aftermath::Refused(id));
+        }
+    }
+
+    fn command(&mut self, command: MediaCommand) {
+        if let Err(event) = self.pool.command(command, &self.leases) {
+            self.aftermath.push_back(Aftermath::Media(event));
+        }
+    }
+
+    fn append(&mut self, record: Record) {
+        let sent = self
+            .peers
+            .journal
+            .as_ref()
+            .map(|peer| peer.link.send(&ToJournal::Append(record)));
+        if !matches!(sent, Some(Ok(()))) {
+            self.counters.records_lost += 1;
+            log(
+                Severity::Error,
+                "journal-record-lost",
+                &[("lost", self.counters.records_lost.to_string())],
+            );
+        }
+    }
+}
+
+/// A line on standard error, which init reads.
+pub(super) fn log(severity: Severity, code: &str, fields: &[(&'static str, String)]) {
+    let details = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={value:?}"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    match severity {
+        Severity::Alert | Severity::Error => tracing::error!(code, "{details}"),
+        Severity::Warning => tracing::warn!(code, "{details}"),
+        Severity::Notice | Severity::Info => tracing::info!(code, "{details}"),
+    }
+}
