@@ -225,7 +225,7 @@ impl<K: Kernel> Broker<K> {
             }
         };
         if full(given).is_some() {
-            self.recount(now, name.role);
+            self.recount(now, name.role, peer.ip());
         }
         let given = self.listeners.given.get_mut(&name.role).ok_or((Refusal::NotPermitted, "nobody to take it"))?;
         if let Some(why) = full(given) {
@@ -239,9 +239,9 @@ impl<K: Kernel> Broker<K> {
         Ok(())
     }
 
-    /// Replaces the count of given connections by the kernel's of live ones. Not too often: a flood of refused
-    /// connections must not cost a question each.
-    fn recount(&mut self, now: Instant, role: Role) {
+    /// Replaces the count of given connections by the kernel's of live ones, less the one from `arriving` that is held
+    /// but not given. Not too often: a flood of refused connections must not cost a question each.
+    fn recount(&mut self, now: Instant, role: Role, arriving: IpAddr) {
         let ports: std::collections::BTreeSet<u16> = self
             .listeners
             .all
@@ -255,7 +255,7 @@ impl<K: Kernel> Broker<K> {
         }
         given.counted = Some(now);
         let mut by_source = BTreeMap::<IpAddr, u32>::new();
-        let mut total = 0;
+        let mut total: u32 = 0;
         for port in ports {
             match self.kernel.connections(port) {
                 Ok(peers) => {
@@ -269,6 +269,10 @@ impl<K: Kernel> Broker<K> {
                     return;
                 }
             }
+        }
+        if let Some(count) = by_source.get_mut(&arriving) {
+            *count -= 1;
+            total -= 1;
         }
         (given.by_source, given.total) = (by_source, total);
     }

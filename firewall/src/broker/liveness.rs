@@ -50,6 +50,13 @@ impl Liveness {
         }
     }
 
+    /// It was heard, if not with a `Health`: puts off what is due, brings nothing back.
+    pub const fn busy(&mut self, now: Instant) {
+        if let Self::ExpectNext(last) = self {
+            *last = now;
+        }
+    }
+
     /// Time passed. Call again at once while it yields a step.
     pub fn tick(&mut self, now: Instant) -> Option<Step> {
         match *self {

@@ -275,6 +275,13 @@ impl<K: Kernel> Broker<K> {
         self.outputs.pop_front()
     }
 
+    /// A process has more to say than is heard at one turn: whatever that is, it is no silence.
+    pub fn busy(&mut self, now: Instant, role: Role) {
+        if let Some(asker) = self.askers.get_mut(&role) {
+            asker.liveness.busy(now);
+        }
+    }
+
     /// Notes that a message could not be delivered because its receiver does not read.
     pub fn undelivered(&mut self, role: Role) {
         self.ledger.count(role.name(), "message", "undelivered");
