@@ -3,3 +3,4 @@
 pub mod nftables;
 pub mod broker;
 pub mod netlink;
+pub mod daemon;

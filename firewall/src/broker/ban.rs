@@ -19,10 +19,8 @@ use crate::{
 
 use super::permissions::Permissions;
 
-/// Most bans at once: below the size of each of the kernel's sets.
+/// Most bans at once, whatever the configuration says: below the size of each of the kernel's sets.
 pub const MAX_BANS: usize = 65_000;
-/// Longest ban, in seconds: a day.
-pub const MAX_SECONDS: u32 = 86_400;
 /// Octets of a reason that are kept.
 const REASON_OCTETS: usize = 200;
 /// Most bans in one answer of the status channel.
@@ -87,10 +85,11 @@ impl Bans {
         if permissions.is_allow_listed(&key) {
             return Err(Refusal::AllowListed);
         }
-        if self.table.len() >= MAX_BANS && !self.table.contains_key(&(key, scope)) {
+        let most = usize::try_from(permissions.bounds.bans).unwrap_or(MAX_BANS).min(MAX_BANS);
+        if self.table.len() >= most && !self.table.contains_key(&(key, scope)) {
             return Err(Refusal::Quota);
         }
-        Ok(Vetted { name: (key, scope), seconds: seconds.min(MAX_SECONDS) })
+        Ok(Vetted { name: (key, scope), seconds: seconds.min(permissions.bounds.ban_seconds) })
     }
 
     /// Enters a ban that the kernel has.
@@ -259,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_for_ever_is_a_ban_for_a_day() {
+    fn a_ban_for_ever_lasts_as_long_as_the_longest() {
         let vetted = Bans::default().vet(&lab_permissions(), host("198.51.100.66"), BanScope::All, u32::MAX).unwrap();
-        assert_eq!(vetted.seconds(), MAX_SECONDS);
+        assert_eq!(vetted.seconds(), 86_400);
     }
 
     #[test]

@@ -16,7 +16,9 @@ use broker_proto::{
 
 use super::{
     kernel::{Binding, Kernel},
-    permissions::{Bounds, ConnectPermission, ListenPermission, Permissions, ZonePermissions},
+    permissions::{
+        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers, ZonePermissions,
+    },
 };
 use crate::netlink::{Change, Element};
 
@@ -132,15 +134,21 @@ impl Kernel for Fake {
 
 /// External zone 0, internal zone 1, management zone 2.
 pub(crate) fn lab_permissions() -> Permissions {
-    let zone = |name: &str, addresses: [&str; 2], networks: [&str; 2], media: &[&str], ports| ZonePermissions {
+    let nets = |networks: &[&str]| networks.iter().map(|network| network.parse().unwrap()).collect::<Vec<_>>();
+    let zone = |name: &str, addresses: [&str; 2], networks: [&str; 2], media: Option<&[&str]>| ZonePermissions {
         name: name.into(),
         device: format!("{}0", &name[..3]),
         addresses: addresses.map(|address| address.parse().unwrap()).into(),
-        media_networks: media.iter().map(|network| network.parse().unwrap()).collect(),
-        media_ports: ports,
-        networks: networks.map(|network| network.parse().unwrap()).into(),
+        media: media.map(|networks| MediaPermissions {
+            networks: nets(networks),
+            ports: (16384, 32767),
+            peer_ports: (1024, 65535),
+        }),
+        networks: nets(&networks),
+        strangers: Strangers { v4: name == "external", v6: name == "external" },
+        bogons: nets(&["10.0.0.0/8"]),
+        ..ZonePermissions::default()
     };
-    let ports = Some((16384, 32767));
     let internal = ["192.0.2.0/24", "2001:db8:1::/64"];
     let management = ["203.0.113.0/24", "2001:db8:2::/64"];
     let listen = |role, zone, transport, port| ListenPermission { role, zone: ZoneId(zone), transport, port };
@@ -156,11 +164,10 @@ pub(crate) fn lab_permissions() -> Permissions {
                 "external",
                 ["198.51.100.1", "2001:db8:e::1"],
                 ["198.51.100.0/24", "2001:db8:e::/64"],
-                &["0.0.0.0/0", "::/0"],
-                ports,
+                Some(&[]),
             ),
-            zone("internal", ["192.0.2.1", "2001:db8:1::1"], internal, &internal, ports),
-            zone("management", ["203.0.113.1", "2001:db8:2::1"], management, &[], None),
+            zone("internal", ["192.0.2.1", "2001:db8:1::1"], internal, Some(&internal)),
+            zone("management", ["203.0.113.1", "2001:db8:2::1"], management, None),
         ],
         listen: [
             listen(Role::Sbc, 0, Transport::Udp, 5060),
@@ -175,9 +182,17 @@ pub(crate) fn lab_permissions() -> Permissions {
             connect(Role::Time, 0, Transport::Udp, "198.51.100.254:123"),
         ]
         .into(),
-        forbidden_networks: management.iter().map(|network| network.parse().unwrap()).collect(),
-        allow_list: ["192.0.2.0/24", "198.51.100.20/32"].iter().map(|network| network.parse().unwrap()).collect(),
-        bounds: Bounds { calls: 1000, call_rate: 100, connections: 20, connections_per_source: 5 },
+        forbidden_networks: nets(&management),
+        allow_list: nets(&["192.0.2.0/24", "198.51.100.20/32"]),
+        bounds: Bounds {
+            calls: 1000,
+            call_rate: 100,
+            media_sockets: 8000,
+            bans: 65_536,
+            ban_seconds: 86_400,
+            connections: 20,
+            connections_per_source: 5,
+        },
         lab: true,
     }
 }

@@ -150,12 +150,16 @@ impl<K: Kernel> Broker<K> {
         if wish.ttl_seconds == 0 {
             return Err(Refusal::OutOfRange);
         }
-        let quota = self.permissions.bounds.calls.saturating_mul(LEASES_PER_CALL).saturating_add(SPARE_LEASES);
-        if self.leases.len() >= usize::try_from(quota).unwrap_or(usize::MAX) {
+        let bounds = &self.permissions.bounds;
+        let leases = bounds.calls.saturating_mul(LEASES_PER_CALL).saturating_add(SPARE_LEASES);
+        let (leases, sockets) = (usize::try_from(leases), usize::try_from(bounds.media_sockets));
+        let full = self.leases.len() >= leases.unwrap_or(usize::MAX)
+            || self.leases.ports.len() + 1 + usize::from(wish.pair) > sockets.unwrap_or(usize::MAX);
+        if full {
             return Err(Refusal::Quota);
         }
         let zone = self.permissions.zone(wish.zone)?;
-        let range = zone.media_ports.ok_or(Refusal::NotConfigured)?;
+        let range = zone.media.as_ref().ok_or(Refusal::NotConfigured)?.ports;
         let mut addresses = zone.addresses.iter().copied();
         let address = addresses.find(|address| family_of(*address) == wish.family).ok_or(Refusal::NotConfigured)?;
         self.permissions.vet_flow(wish.zone, wish.family, &wish.flow)?;

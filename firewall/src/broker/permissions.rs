@@ -23,12 +23,53 @@ pub struct ZonePermissions {
     pub device: String,
     /// The box's own addresses in it; media sockets are bound to the first of each family.
     pub addresses: Vec<IpAddr>,
-    /// Where media may come from and go to. Empty: no media in this zone.
-    pub media_networks: Vec<IpNet>,
-    /// First and last port of the media range; `None`: no media in this zone.
-    pub media_ports: Option<(u16, u16)>,
+    /// Its addresses are learnt (DHCP, router advertisement): [`Self::addresses`] follows the device.
+    pub learnt: bool,
+    /// Media; `None`: no media socket is ever lent here.
+    pub media: Option<MediaPermissions>,
     /// On its link and behind its gateways, without the default route: no other zone's media peer may lie here.
     pub networks: Vec<IpNet>,
+    /// Strangers of this family are met here: the default route leads out.
+    pub strangers: Strangers,
+    /// Strangers that are not believed to be ones.
+    pub bogons: Vec<IpNet>,
+    /// Addresses outside 2000::/3 that are believed nonetheless.
+    pub not_bogon: Vec<IpNet>,
+}
+
+/// Media in a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaPermissions {
+    /// Networks of peers. Empty: whoever may be a source in the zone.
+    pub networks: Vec<IpNet>,
+    /// First and last of the box's own ports.
+    pub ports: (u16, u16),
+    /// First and last port of peers; below 1024 none is allowed whatever stands here.
+    pub peer_ports: (u16, u16),
+}
+
+/// Families in which a zone meets strangers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// IPv4
+    pub v4: bool,
+    /// IPv6
+    pub v6: bool,
+}
+
+impl ZonePermissions {
+    /// Whether a host may be a source in this zone at all.
+    fn may_be_source(&self, host: IpAddr) -> bool {
+        if contain(&self.networks, host) {
+            return true;
+        }
+        // RFC 4291 §2.4: what IANA gives out of IPv6 unicast space begins with 001.
+        let (strangers, global) = match host {
+            IpAddr::V4(_) => (self.strangers.v4, true),
+            IpAddr::V6(host) => (self.strangers.v6, host.segments()[0] & 0xe000 == 0x2000),
+        };
+        strangers && !contain(&self.bogons, host) && (global || contain(&self.not_bogon, host))
+    }
 }
 
 /// A listener of the configuration.
@@ -64,6 +105,12 @@ pub struct Bounds {
     pub calls: u32,
     /// New calls per second.
     pub call_rate: u32,
+    /// Media sockets lent at once.
+    pub media_sockets: u32,
+    /// Bans at once.
+    pub bans: u32,
+    /// Seconds of the longest ban.
+    pub ban_seconds: u32,
     /// TCP connections at once of all listeners of a role.
     pub connections: u32,
     /// TCP connections at once from one source that is not on the allow-list.
@@ -106,8 +153,8 @@ impl Permissions {
         match flow.admit {
             Admit::Nobody => {}
             Admit::MediaNetworks => {
-                if self.zone(zone)?.media_networks.is_empty() {
-                    return Err(Refusal::PeerOutsidePolicy);
+                if self.zone(zone)?.media.is_none() {
+                    return Err(Refusal::NotConfigured);
                 }
             }
             Admit::Host(host) => self.vet_host(zone, family, host)?,
@@ -117,7 +164,8 @@ impl Permissions {
     }
 
     fn vet_peer(&self, zone: ZoneId, family: Family, peer: SocketAddr) -> Result<(), Refusal> {
-        if peer.port() < LOWEST_PEER_PORT {
+        let (first, last) = self.zone(zone)?.media.as_ref().ok_or(Refusal::NotConfigured)?.peer_ports;
+        if !(first.max(LOWEST_PEER_PORT)..=last).contains(&peer.port()) {
             return Err(Refusal::PeerOutsidePolicy);
         }
         self.vet_host(zone, family, peer.ip())
@@ -125,18 +173,16 @@ impl Permissions {
 
     fn vet_host(&self, zone: ZoneId, family: Family, host: IpAddr) -> Result<(), Refusal> {
         let permissions = self.zone(zone)?;
+        let media = permissions.media.as_ref().ok_or(Refusal::NotConfigured)?;
         // An IPv4 address in IPv6 clothes would be looked up among the IPv6 networks and sent to as IPv4.
         let plain = host.to_canonical() == host;
         let one_host = !(host.is_unspecified() || host.is_multicast() || host.is_loopback() || is_broadcast(host));
-        let inside = permissions.media_networks.iter().any(|network| network.contains(&host));
-        let forbidden = self.forbidden_networks.iter().any(|network| network.contains(&host));
+        let inside =
+            if media.networks.is_empty() { permissions.may_be_source(host) } else { contain(&media.networks, host) };
+        let forbidden = contain(&self.forbidden_networks, host);
         let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
-        let elsewhere = self
-            .zones
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != usize::from(zone.0))
-            .any(|(_, other)| other.networks.iter().any(|network| network.contains(&host)));
+        let mut others = self.zones.iter().enumerate().filter(|(index, _)| *index != usize::from(zone.0));
+        let elsewhere = others.any(|(_, other)| contain(&other.networks, host));
         let allowed = plain && one_host && inside && !forbidden && !own && !elsewhere;
         if allowed && family_of(host) == family { Ok(()) } else { Err(Refusal::PeerOutsidePolicy) }
     }
@@ -154,8 +200,12 @@ impl Permissions {
     /// Whether the allow-list covers a source.
     #[must_use]
     pub fn is_allowed_source(&self, host: IpAddr) -> bool {
-        self.allow_list.iter().any(|network| network.contains(&host))
+        contain(&self.allow_list, host)
     }
+}
+
+fn contain(networks: &[IpNet], host: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&host))
 }
 
 /// The family of an address.
@@ -224,6 +274,27 @@ mod tests {
         for peer in ["0.0.0.0:4000", "224.0.0.1:4000", "255.255.255.255:4000", "127.0.0.1:4000", "[::]:4000", "[ff02::1]:4000"] {
             assert_eq!(verdict(EXTERNAL, peer), Err(Refusal::PeerOutsidePolicy), "{peer}");
         }
+    }
+
+    #[test]
+    fn without_media_networks_whoever_may_be_a_source_may_be_a_peer_and_no_bogon() {
+        assert_eq!(verdict(EXTERNAL, "10.0.0.1:4000"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(verdict(EXTERNAL, "[fd00::1]:4000"), Err(Refusal::PeerOutsidePolicy));
+        let mut permissions = lab_permissions();
+        permissions.zones[0].strangers = Strangers::default();
+        let flow = |host: &str| Flow { admit: Admit::Host(host.parse().unwrap()), send_to: None };
+        assert_eq!(permissions.vet_flow(EXTERNAL, Family::V4, &flow("198.51.100.9")), Ok(()));
+        assert_eq!(
+            permissions.vet_flow(EXTERNAL, Family::V4, &flow("198.18.0.9")),
+            Err(Refusal::PeerOutsidePolicy)
+        );
+    }
+
+    #[test]
+    fn a_zone_without_media_has_no_peers_at_all() {
+        let flow = Flow { admit: Admit::MediaNetworks, send_to: None };
+        assert_eq!(lab_permissions().vet_flow(ZoneId(2), Family::V4, &flow), Err(Refusal::NotConfigured));
+        assert_eq!(verdict(ZoneId(2), "203.0.113.10:4000"), Err(Refusal::NotConfigured));
     }
 
     #[test]

@@ -529,9 +529,21 @@ fn the_quota_of_leases_holds() {
 }
 
 #[test]
+fn the_quota_of_media_sockets_holds() {
+    let mut permissions = lab_permissions();
+    permissions.bounds.media_sockets = 5;
+    let mut house = House::with(permissions);
+    house.opened(EXTERNAL, true, Flow::default());
+    house.opened(EXTERNAL, true, Flow::default());
+    assert_eq!(house.open(EXTERNAL, true, Flow::default()), refused(Refusal::Quota));
+    house.opened(EXTERNAL, false, Flow::default());
+    assert_eq!(house.open(EXTERNAL, false, Flow::default()), refused(Refusal::Quota));
+}
+
+#[test]
 fn when_no_port_is_left_the_request_is_refused() {
     let mut permissions = lab_permissions();
-    permissions.zones[0].media_ports = Some((20_001, 20_010));
+    permissions.zones[0].media.as_mut().unwrap().ports = (20_001, 20_010);
     let mut house = House::with(permissions);
     house.world.foreign_ports.borrow_mut().insert(20_004);
     let mut pairs = BTreeSet::new();
@@ -602,7 +614,7 @@ fn a_commit_keeps_leases_and_bans_that_it_allows_and_ends_the_others() {
     house.ban("198.51.100.66");
     house.ban("198.51.100.67");
     let mut permissions = lab_permissions();
-    permissions.zones[0].media_networks = vec!["198.18.0.0/16".parse().unwrap()];
+    permissions.zones[0].media.as_mut().unwrap().networks = vec!["198.18.0.0/16".parse().unwrap()];
     permissions.allow_list.push("198.51.100.67/32".parse().unwrap());
     house.broker.commit(house.now, permissions, settings(2));
     let messages: Vec<_> = house.messages().into_iter().map(|(message, _)| message).collect();

@@ -100,7 +100,7 @@ impl Daemon {
         let committer = Committer::start(ruleset).map_err(because("start the committing thread"))?;
         let drops = Drops::open().map_err(because("open the counters"))?;
         let watch = Watch::new().map_err(because("make an epoll instance"))?;
-        let mut daemon = Self {
+        let daemon = Self {
             control,
             watch,
             broker,
