@@ -35,6 +35,7 @@ pub(crate) struct World {
     pub(crate) arriving: RefCell<VecDeque<SocketAddr>>,
     pub(crate) live: RefCell<Vec<IpAddr>>,
     pub(crate) refuse_connect: Cell<bool>,
+    pub(crate) learnt: RefCell<Vec<IpAddr>>,
 }
 
 /// A bound socket; the port is free again when it is dropped.
@@ -125,6 +126,10 @@ impl Kernel for Fake {
             }
         }
         Ok(())
+    }
+
+    fn addresses(&mut self, _device: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(self.world.learnt.borrow().clone())
     }
 
     fn connections(&mut self, _port: u16) -> io::Result<Vec<IpAddr>> {

@@ -1,6 +1,9 @@
 //! What the broker has the kernel do, as a trait: `linux` does it, tests put a fake in its place.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::netlink::Change;
 
@@ -79,9 +82,15 @@ pub trait Kernel {
     /// As the kernel says.
     fn change(&mut self, changes: &[Change]) -> io::Result<()>;
 
+    /// Addresses that a device has, without link-local ones.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn addresses(&mut self, device: &str) -> io::Result<Vec<IpAddr>>;
+
     /// Far ends of the live TCP connections at a local port.
     ///
     /// # Errors
     /// As the kernel says.
-    fn connections(&mut self, port: u16) -> io::Result<Vec<std::net::IpAddr>>;
+    fn connections(&mut self, port: u16) -> io::Result<Vec<IpAddr>>;
 }

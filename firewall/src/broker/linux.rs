@@ -7,7 +7,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use nix::sys::socket::{SockProtocol, setsockopt, sockopt};
+use nix::{
+    ifaddrs::getifaddrs,
+    sys::socket::{SockProtocol, setsockopt, sockopt},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::kernel::{Binding, Kernel};
@@ -102,6 +105,15 @@ impl Kernel for Linux {
         self.elements.change(changes)
     }
 
+    fn addresses(&mut self, device: &str) -> io::Result<Vec<IpAddr>> {
+        let all = getifaddrs()?.filter(|each| each.interface_name == device).filter_map(|each| each.address);
+        let hosts = all.filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        });
+        Ok(hosts.filter(|host| !is_link_local(*host)).collect())
+    }
+
     fn connections(&mut self, port: u16) -> io::Result<Vec<IpAddr>> {
         self.diagnosis.connections(port)
     }
@@ -128,6 +140,13 @@ fn bound(binding: &Binding, kind: Type, protocol: Protocol) -> io::Result<Socket
         .or_else(|_| setsockopt(&socket.as_fd(), sockopt::RcvBuf, &binding.receive_buffer))?;
     socket.bind(&binding.local.into())?;
     Ok(socket)
+}
+
+const fn is_link_local(host: IpAddr) -> bool {
+    match host {
+        IpAddr::V4(host) => host.is_link_local(),
+        IpAddr::V6(host) => host.is_unicast_link_local(),
+    }
 }
 
 fn address(address: &socket2::SockAddr) -> io::Result<SocketAddr> {

@@ -64,6 +64,8 @@ use crate::{
     nftables::names::{Set, SetFamily},
 };
 
+/// Wait between two looks at the addresses of a zone that learns them.
+const LEARN_PAUSE: Duration = Duration::from_secs(1);
 /// Wait before elements that the kernel would not take out are tried again.
 const LEFTOVER_PAUSE: Duration = Duration::from_millis(20);
 
@@ -134,6 +136,7 @@ pub struct Broker<K: Kernel> {
     bans: Bans,
     leftovers: BTreeSet<Element>,
     leftovers_due: Option<Instant>,
+    learn_due: Option<Instant>,
     ledger: Ledger,
     next_token: u64,
     outputs: VecDeque<Output<K::Socket>>,
@@ -161,6 +164,7 @@ impl<K: Kernel> Broker<K> {
             bans: Bans::default(),
             leftovers: BTreeSet::new(),
             leftovers_due: None,
+            learn_due: None,
             ledger: Ledger::new(now),
             next_token: 0,
             outputs: VecDeque::new(),
@@ -179,8 +183,10 @@ impl<K: Kernel> Broker<K> {
     /// The ruleset of a new configuration stands. Leases, bans and listeners that it still allows are kept.
     pub fn commit(&mut self, now: Instant, permissions: Permissions, settings: Box<Settings>) {
         self.open = true;
-        let bounds = permissions.bounds;
+        let (bounds, revision) = (permissions.bounds, settings.revision);
         self.permissions = permissions;
+        self.settings = Some(settings);
+        self.learn(now);
         for asker in self.askers.values_mut() {
             asker.buckets = buckets(now, &bounds);
         }
@@ -188,9 +194,8 @@ impl<K: Kernel> Broker<K> {
         self.settle_leases(now);
         let lifted = self.bans.lift_allowed(&self.permissions);
         self.withdraw(now, &lifted);
-        let record = [("revision", settings.revision.to_string())];
+        let record = [("revision", revision.to_string())];
         self.ledger.event(Severity::Notice, "ruleset-committed", record);
-        self.settings = Some(settings);
         self.send_settings();
     }
 
@@ -251,6 +256,11 @@ impl<K: Kernel> Broker<K> {
         self.end_due_leases(now);
         self.expire_connects(now);
         self.bans.expire(now);
+        if self.learn_due.is_some_and(|due| due <= now) && self.learn(now) {
+            self.settle_listeners();
+            self.settle_leases(now);
+            self.send_settings();
+        }
         if self.leftovers_due.is_some_and(|due| due <= now) {
             self.leftovers_due = None;
             let again: Vec<Change> = self.leftovers.iter().map(|element| Change::Remove(*element)).collect();
@@ -263,10 +273,17 @@ impl<K: Kernel> Broker<K> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let liveness = self.askers.get(&Role::Sbc).and_then(|asker| asker.liveness.deadline());
-        [liveness, self.leases.deadline(), self.connecting.deadline(), self.bans.deadline(), self.leftovers_due]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            liveness,
+            self.leases.deadline(),
+            self.connecting.deadline(),
+            self.bans.deadline(),
+            self.leftovers_due,
+            self.learn_due,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What is to be done next. To be drained after each call of the methods above.
@@ -429,6 +446,26 @@ impl<K: Kernel> Broker<K> {
         if let Some(settings) = self.settings.clone().filter(|_| self.askers.contains_key(&Role::Sbc)) {
             self.send(Role::Sbc, FromBroker::Settings(settings));
         }
+    }
+
+    /// Looks which addresses the zones have that learn them. Whether any changed.
+    fn learn(&mut self, now: Instant) -> bool {
+        self.learn_due = None;
+        let mut changed = false;
+        for (index, zone) in self.permissions.zones.iter_mut().enumerate().filter(|(_, zone)| zone.learnt) {
+            self.learn_due = Some(now + LEARN_PAUSE);
+            // A device that is not there has no addresses; it may come back.
+            let mut addresses = self.kernel.addresses(&zone.device).unwrap_or_default();
+            addresses.sort_unstable();
+            if addresses != zone.addresses {
+                zone.addresses.clone_from(&addresses);
+                changed = true;
+            }
+            if let Some(settings) = self.settings.as_mut().and_then(|settings| settings.zones.get_mut(index)) {
+                settings.addresses = addresses;
+            }
+        }
+        changed
     }
 
     fn token(&mut self) -> Token {

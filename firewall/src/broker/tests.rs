@@ -637,6 +637,24 @@ fn a_commit_closes_listeners_that_it_does_not_have() {
 }
 
 #[test]
+fn a_zone_that_learns_its_addresses_is_told_of_them() {
+    let mut permissions = lab_permissions();
+    permissions.zones[0].addresses.clear();
+    permissions.zones[0].learnt = true;
+    let mut house = House::with(permissions);
+    let listen = ToBroker::Listen { id: ID, zone: EXTERNAL, transport: Transport::Udp, port: 5060 };
+    assert_eq!(house.ask_sbc(listen.clone()), refused(Refusal::NotConfigured));
+    *house.world.learnt.borrow_mut() = vec!["198.51.100.1".parse().unwrap()];
+    assert_eq!(house.pass(1000), [FromBroker::Settings(settings(1))]);
+    let local = vec![peer("198.51.100.1:5060")];
+    assert_eq!(house.ask_sbc(listen), FromBroker::Listening { id: ID, local });
+    let (lease, _) = house.opened(EXTERNAL, false, Flow::default());
+    assert_eq!(house.pass(1000), []);
+    *house.world.learnt.borrow_mut() = vec!["198.51.100.2".parse().unwrap()];
+    assert_eq!(house.pass(1000), [FromBroker::LeaseEnded { lease }, FromBroker::Settings(settings(1))]);
+}
+
+#[test]
 fn bans_can_be_lifted_and_reset() {
     let mut house = House::new();
     house.ban("198.51.100.66");
@@ -692,8 +710,97 @@ mod model {
         }
     }
 
+    fn arbitrary_address() -> impl Strategy<Value = std::net::IpAddr> {
+        prop_oneof![
+            any::<std::net::Ipv4Addr>().prop_map(Into::into),
+            any::<std::net::Ipv6Addr>().prop_map(Into::into),
+            (0_u8..5, 0_u8..=255).prop_map(|(net, host)| {
+                let nets = [[198, 51, 100], [192, 0, 2], [203, 0, 113], [127, 0, 0], [198, 18, 0]];
+                let [a, b, c] = nets[usize::from(net)];
+                std::net::Ipv4Addr::new(a, b, c, host).into()
+            }),
+        ]
+    }
+
+    fn arbitrary_peer() -> impl Strategy<Value = SocketAddr> {
+        (arbitrary_address(), prop_oneof![0_u16..2000, any::<u16>()]).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+    }
+
+    fn arbitrary_flow() -> impl Strategy<Value = Flow> {
+        let admit = prop_oneof![
+            Just(Admit::Nobody),
+            Just(Admit::MediaNetworks),
+            arbitrary_address().prop_map(Admit::Host),
+            arbitrary_peer().prop_map(Admit::Peer),
+        ];
+        (admit, proptest::option::of(arbitrary_peer())).prop_map(|(admit, send_to)| Flow { admit, send_to })
+    }
+
+    fn arbitrary_request() -> impl Strategy<Value = ToBroker> {
+        let zone = || (0_u8..5).prop_map(ZoneId);
+        let transport =
+            || prop_oneof![Just(Transport::Udp), Just(Transport::Tcp), Just(Transport::Tls)];
+        let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+        let key =
+            prop_oneof![arbitrary_address().prop_map(BanKey::Host), arbitrary_peer().prop_map(BanKey::Flow)];
+        let scope = prop_oneof![Just(BanScope::All), Just(BanScope::Signalling)];
+        let port = prop_oneof![Just(5060_u16), any::<u16>()];
+        prop_oneof![
+            (zone(), transport(), port)
+                .prop_map(|(zone, transport, port)| ToBroker::Listen { id: ID, zone, transport, port }),
+            (zone(), family, any::<bool>(), arbitrary_flow(), any::<u32>()).prop_map(
+                |(zone, family, pair, flow, ttl_seconds)| {
+                    ToBroker::OpenMedia { id: ID, zone, family, pair, flow, ttl_seconds }
+                }
+            ),
+            (any::<u64>(), arbitrary_flow(), arbitrary_flow()).prop_map(|(lease, rtp, rtcp)| {
+                ToBroker::LatchMedia { id: ID, lease: LeaseId(lease), rtp, rtcp }
+            }),
+            (any::<u64>(), any::<u32>()).prop_map(|(lease, ttl_seconds)| {
+                ToBroker::RenewMedia { id: ID, lease: LeaseId(lease), ttl_seconds }
+            }),
+            any::<u64>().prop_map(|lease| ToBroker::CloseMedia { id: ID, lease: LeaseId(lease) }),
+            (zone(), transport(), arbitrary_peer())
+                .prop_map(|(zone, transport, peer)| ToBroker::Connect { id: ID, zone, transport, peer }),
+            (key, scope, any::<u32>(), any::<String>()).prop_map(|(key, scope, seconds, reason)| {
+                ToBroker::Ban { id: ID, key, scope, seconds, reason }
+            }),
+            any::<u64>().prop_map(|sequence| ToBroker::Health { sequence }),
+        ]
+    }
+
+    /// Whether a media element lets in, or out to, somebody that no policy could allow.
+    fn is_outrageous(element: &Element) -> bool {
+        let key = element.key();
+        let peer = match (element.set, key.len()) {
+            (Set::MediaHost, 12) | (Set::MediaPeer | Set::MediaOut, 16) => &key[8..12],
+            _ => return false,
+        };
+        let port = key.get(12..14).map_or(u16::MAX, |port| u16::from_be_bytes([port[0], port[1]]));
+        let management = peer.starts_with(&[203, 0, 113]);
+        let own = [[198, 51, 100, 1], [192, 0, 2, 1]].iter().any(|own| peer == own);
+        management || own || peer[0] == 127 || port < 1024
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn whatever_a_process_asks_it_gets_one_answer_and_never_what_no_policy_allows(
+            requests in proptest::collection::vec((0_usize..8, arbitrary_request()), 1..60),
+        ) {
+            let mut house = House::new();
+            house.attach(Role::Management);
+            house.attach(Role::Time);
+            for (role, request) in requests {
+                let role = Role::ALL[role];
+                let answered = !matches!(request, ToBroker::Health { .. } | ToBroker::Connect { .. });
+                house.broker.request(house.now, role, request);
+                let answers = house.messages().len();
+                prop_assert!(answers <= 1 && (answers == 1 || !answered));
+                prop_assert!(!house.elements().iter().any(is_outrageous), "{:?}", house.elements());
+            }
+        }
+
         #[test]
         fn no_lease_outlives_owner_or_time(acts in proptest::collection::vec(act(), 1..80)) {
             let mut house = House::new();
