@@ -1,6 +1,12 @@
 //! The netlink edge against the real kernel: each test makes a network namespace for its own thread, with the sets that
 //! `names` describes. As root only.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
 use std::{
     io::Write,
     process::{Command, Stdio},
@@ -27,16 +33,31 @@ fn alone(test: &str) -> bool {
 }
 
 fn nft(text: &str) {
-    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
 }
 
 /// A table with some of the sets.
 fn table(rest: &str) {
     let sets = [
-        ("media_peer4", "ipv4_addr . inet_service . ipv4_addr . inet_service"),
-        ("media_peer6", "ipv6_addr . inet_service . ipv6_addr . inet_service"),
+        (
+            "media_peer4",
+            "ipv4_addr . inet_service . ipv4_addr . inet_service",
+        ),
+        (
+            "media_peer6",
+            "ipv6_addr . inet_service . ipv6_addr . inet_service",
+        ),
         ("ban_host_sip4", "ipv4_addr"),
         ("ban_flow_sip6", "ipv6_addr . inet_service"),
     ];
@@ -68,20 +89,53 @@ fn elements_go_in_are_listed_as_nft_lists_them_and_go_out() {
     let v6 = Element::new(Set::BanFlowSip, "2001:db8::66".parse().unwrap()).port(5060);
     let ban = Element::new(Set::BanHostSip, "198.51.100.66".parse().unwrap());
     let hour = Some(Duration::from_secs(3600));
-    socket.change(&[Change::Add(pinhole(16384), None), Change::Add(v6, hour), Change::Add(ban, hour)]).unwrap();
-    let output = Command::new("nft").args(["list", "table", "inet", TABLE]).output().unwrap();
+    socket
+        .change(&[
+            Change::Add(pinhole(16384), None),
+            Change::Add(v6, hour),
+            Change::Add(ban, hour),
+        ])
+        .unwrap();
+    let output = Command::new("nft")
+        .args(["list", "table", "inet", TABLE])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    for expected in
-        ["192.0.2.1 . 16384 . 198.51.100.7 . 4000", "2001:db8::66 . 5060 timeout 1h", "198.51.100.66 timeout 1h"]
-    {
+    for expected in [
+        "192.0.2.1 . 16384 . 198.51.100.7 . 4000",
+        "2001:db8::66 . 5060 timeout 1h",
+        "198.51.100.66 timeout 1h",
+    ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
-    assert_eq!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap(), [pinhole(16384).key().to_vec()]);
-    socket.change(&[Change::Remove(pinhole(16384)), Change::Remove(ban)]).unwrap();
-    assert!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap().is_empty());
-    assert!(socket.elements(Set::BanHostSip, SetFamily::V4).unwrap().is_empty());
-    socket.change(&[Change::Flush(Set::BanFlowSip, SetFamily::V6)]).unwrap();
-    assert!(socket.elements(Set::BanFlowSip, SetFamily::V6).unwrap().is_empty());
+    assert_eq!(
+        socket.elements(Set::MediaPeer, SetFamily::V4).unwrap(),
+        [pinhole(16384).key().to_vec()]
+    );
+    socket
+        .change(&[Change::Remove(pinhole(16384)), Change::Remove(ban)])
+        .unwrap();
+    assert!(
+        socket
+            .elements(Set::MediaPeer, SetFamily::V4)
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        socket
+            .elements(Set::BanHostSip, SetFamily::V4)
+            .unwrap()
+            .is_empty()
+    );
+    socket
+        .change(&[Change::Flush(Set::BanFlowSip, SetFamily::V6)])
+        .unwrap();
+    assert!(
+        socket
+            .elements(Set::BanFlowSip, SetFamily::V6)
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -94,8 +148,19 @@ fn what_is_gone_can_be_taken_out_again_and_what_is_there_put_in_again() {
     socket.change(&[Change::Remove(pinhole(1))]).unwrap();
     socket.change(&[Change::Add(pinhole(1), None)]).unwrap();
     socket.change(&[Change::Add(pinhole(1), None)]).unwrap();
-    socket.change(&[Change::Remove(pinhole(1)), Change::Add(pinhole(1), Some(Duration::from_secs(9)))]).unwrap();
-    assert_eq!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap().len(), 1);
+    socket
+        .change(&[
+            Change::Remove(pinhole(1)),
+            Change::Add(pinhole(1), Some(Duration::from_secs(9))),
+        ])
+        .unwrap();
+    assert_eq!(
+        socket
+            .elements(Set::MediaPeer, SetFamily::V4)
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -107,12 +172,23 @@ fn one_bad_change_undoes_all_of_its_transaction() {
     let mut socket = open();
     let no_such_set = Element::new(Set::MediaAny, "192.0.2.1".parse().unwrap()).port(1);
     for changes in [
-        vec![Change::Add(pinhole(1), None), Change::Add(no_such_set, None)],
-        vec![Change::Add(no_such_set, None), Change::Add(pinhole(1), None)],
+        vec![
+            Change::Add(pinhole(1), None),
+            Change::Add(no_such_set, None),
+        ],
+        vec![
+            Change::Add(no_such_set, None),
+            Change::Add(pinhole(1), None),
+        ],
     ] {
         let error = socket.change(&changes).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
-        assert!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap().is_empty());
+        assert!(
+            socket
+                .elements(Set::MediaPeer, SetFamily::V4)
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -124,7 +200,11 @@ fn without_the_table_everything_is_an_error_and_nothing_hangs() {
     let mut socket = open();
     let begun = Instant::now();
     assert!(socket.change(&[Change::Add(pinhole(1), None)]).is_err());
-    assert!(socket.change(&[Change::Flush(Set::MediaPeer, SetFamily::V4)]).is_err());
+    assert!(
+        socket
+            .change(&[Change::Flush(Set::MediaPeer, SetFamily::V4)])
+            .is_err()
+    );
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
@@ -140,7 +220,13 @@ fn thousands_of_elements_fit_one_transaction_and_the_time_of_one_is_told() {
     let begun = Instant::now();
     socket.change(&adds).unwrap();
     let together = begun.elapsed();
-    assert_eq!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap().len(), all.len());
+    assert_eq!(
+        socket
+            .elements(Set::MediaPeer, SetFamily::V4)
+            .unwrap()
+            .len(),
+        all.len()
+    );
     let mut times: Vec<Duration> = (1..=1000)
         .map(|n| {
             let begun = Instant::now();
@@ -150,13 +236,20 @@ fn thousands_of_elements_fit_one_transaction_and_the_time_of_one_is_told() {
         .collect();
     times.sort();
     let begun = Instant::now();
-    socket.change(&[Change::Flush(Set::MediaPeer, SetFamily::V4)]).unwrap();
+    socket
+        .change(&[Change::Flush(Set::MediaPeer, SetFamily::V4)])
+        .unwrap();
     let flush = begun.elapsed();
     println!(
         "netlink: 8,000 elements in one transaction {together:?}, one removal p50 {:?} p99 {:?}, flush of 7,000 {flush:?}",
         times[500], times[990]
     );
-    assert!(socket.elements(Set::MediaPeer, SetFamily::V4).unwrap().is_empty());
+    assert!(
+        socket
+            .elements(Set::MediaPeer, SetFamily::V4)
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -164,12 +257,21 @@ fn counters_and_the_log_tell_of_a_refused_packet() {
     if !alone("netlink counters") {
         return;
     }
-    let (counter, prefix) = (drop_counter("no-pinhole", "external"), log_prefix("no-pinhole", "external"));
+    let (counter, prefix) = (
+        drop_counter("no-pinhole", "external"),
+        log_prefix("no-pinhole", "external"),
+    );
     table(&format!(
         "counter {counter} {{ }}
         chain out {{ type filter hook output priority 0; udp dport 9999 counter name {counter} log prefix \"{prefix}\" group {LOG_GROUP} drop; }}"
     ));
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    assert!(
+        Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()
+            .unwrap()
+            .success()
+    );
     let log = Log::open().unwrap();
     let mut socket = open();
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -182,7 +284,10 @@ fn counters_and_the_log_tell_of_a_refused_packet() {
     assert_eq!(found(&mut socket, false), 1);
     assert_eq!(found(&mut socket, true), 1);
     assert_eq!(found(&mut socket, false), 0);
-    let mut polled = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&log), nix::poll::PollFlags::POLLIN)];
+    let mut polled = [nix::poll::PollFd::new(
+        std::os::fd::AsFd::as_fd(&log),
+        nix::poll::PollFlags::POLLIN,
+    )];
     assert_eq!(nix::poll::poll(&mut polled, 5000_u16).unwrap(), 1);
     let entries = log.take();
     assert_eq!(entries[0].prefix, prefix);

@@ -57,7 +57,10 @@ impl Vetted {
     #[must_use]
     pub fn changes(&self) -> [Change; 2] {
         let element = element(&self.name);
-        [Change::Remove(element), Change::Add(element, Some(Duration::from_secs(u64::from(self.seconds))))]
+        [
+            Change::Remove(element),
+            Change::Add(element, Some(Duration::from_secs(u64::from(self.seconds)))),
+        ]
     }
 
     /// Seconds after bounds.
@@ -85,18 +88,28 @@ impl Bans {
         if permissions.is_allow_listed(&key) {
             return Err(Refusal::AllowListed);
         }
-        let most = usize::try_from(permissions.bounds.bans).unwrap_or(MAX_BANS).min(MAX_BANS);
+        let most = usize::try_from(permissions.bounds.bans)
+            .unwrap_or(MAX_BANS)
+            .min(MAX_BANS);
         if self.table.len() >= most && !self.table.contains_key(&(key, scope)) {
             return Err(Refusal::Quota);
         }
-        Ok(Vetted { name: (key, scope), seconds: seconds.min(permissions.bounds.ban_seconds) })
+        Ok(Vetted {
+            name: (key, scope),
+            seconds: seconds.min(permissions.bounds.ban_seconds),
+        })
     }
 
     /// Enters a ban that the kernel has.
     pub fn enter(&mut self, now: Instant, vetted: &Vetted, reason: &str, asked_by: Role) {
         let ends = now + Duration::from_secs(u64::from(vetted.seconds));
         let asked = self.remove(&vetted.name).map_or(0, |old| old.asked);
-        let ban = Ban { reason: sanitise(reason), asked_by, asked: asked + 1, ends };
+        let ban = Ban {
+            reason: sanitise(reason),
+            asked_by,
+            asked: asked + 1,
+            ends,
+        };
         self.table.insert(vetted.name, ban);
         self.ends.insert((ends, vetted.name));
     }
@@ -104,10 +117,12 @@ impl Bans {
     /// Whether a source is banned from signalling.
     #[must_use]
     pub fn covers(&self, source: core::net::SocketAddr) -> bool {
-        [BanScope::Signalling, BanScope::All].into_iter().any(|scope| {
-            self.table.contains_key(&(BanKey::Host(source.ip()), scope))
-                || self.table.contains_key(&(BanKey::Flow(source), scope))
-        })
+        [BanScope::Signalling, BanScope::All]
+            .into_iter()
+            .any(|scope| {
+                self.table.contains_key(&(BanKey::Host(source.ip()), scope))
+                    || self.table.contains_key(&(BanKey::Flow(source), scope))
+            })
     }
 
     /// Forgets bans whose time is over; the kernel has done so by itself.
@@ -137,8 +152,12 @@ impl Bans {
 
     /// Takes out all bans that the allow-list of a new configuration covers.
     pub fn lift_allowed(&mut self, permissions: &Permissions) -> Vec<Change> {
-        let names: Vec<Name> =
-            self.table.keys().filter(|(key, _)| permissions.is_allow_listed(key)).copied().collect();
+        let names: Vec<Name> = self
+            .table
+            .keys()
+            .filter(|(key, _)| permissions.is_allow_listed(key))
+            .copied()
+            .collect();
         self.take_out(&names)
     }
 
@@ -164,23 +183,39 @@ impl Bans {
     #[must_use]
     pub fn list(&self, now: Instant, offset: u32) -> (Vec<BanInfo>, bool) {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let page = self.table.iter().skip(offset).take(PAGE).map(|((key, scope), ban)| {
-            let left = ban.ends.saturating_duration_since(now).as_secs();
-            BanInfo {
-                key: text(key),
-                reason: ban.reason.clone(),
-                evidence: format!("{}, asked {} times by {}", scope_word(*scope), ban.asked, ban.asked_by),
-                expires_in_seconds: u32::try_from(left).unwrap_or(u32::MAX),
-            }
-        });
-        (page.collect(), self.table.len() > offset.saturating_add(PAGE))
+        let page = self
+            .table
+            .iter()
+            .skip(offset)
+            .take(PAGE)
+            .map(|((key, scope), ban)| {
+                let left = ban.ends.saturating_duration_since(now).as_secs();
+                BanInfo {
+                    key: text(key),
+                    reason: ban.reason.clone(),
+                    evidence: format!(
+                        "{}, asked {} times by {}",
+                        scope_word(*scope),
+                        ban.asked,
+                        ban.asked_by
+                    ),
+                    expires_in_seconds: u32::try_from(left).unwrap_or(u32::MAX),
+                }
+            });
+        (
+            page.collect(),
+            self.table.len() > offset.saturating_add(PAGE),
+        )
     }
 
     fn take_out(&mut self, names: &[Name]) -> Vec<Change> {
         for name in names {
             self.remove(name);
         }
-        names.iter().map(|name| Change::Remove(element(name))).collect()
+        names
+            .iter()
+            .map(|name| Change::Remove(element(name)))
+            .collect()
     }
 
     fn remove(&mut self, name: &Name) -> Option<Ban> {
@@ -200,7 +235,10 @@ pub fn text(key: &BanKey) -> String {
 }
 
 fn parse(key: &str) -> Option<BanKey> {
-    key.parse().map(BanKey::Host).or_else(|_| key.parse().map(BanKey::Flow)).ok()
+    key.parse()
+        .map(BanKey::Host)
+        .or_else(|_| key.parse().map(BanKey::Flow))
+        .ok()
 }
 
 const fn scope_word(scope: BanScope) -> &'static str {
@@ -214,8 +252,12 @@ fn element((key, scope): &Name) -> Element {
     match (key, scope) {
         (BanKey::Host(host), BanScope::Signalling) => Element::new(Set::BanHostSip, *host),
         (BanKey::Host(host), BanScope::All) => Element::new(Set::BanHostAll, *host),
-        (BanKey::Flow(flow), BanScope::Signalling) => Element::new(Set::BanFlowSip, flow.ip()).port(flow.port()),
-        (BanKey::Flow(flow), BanScope::All) => Element::new(Set::BanFlowAll, flow.ip()).port(flow.port()),
+        (BanKey::Flow(flow), BanScope::Signalling) => {
+            Element::new(Set::BanFlowSip, flow.ip()).port(flow.port())
+        }
+        (BanKey::Flow(flow), BanScope::All) => {
+            Element::new(Set::BanFlowAll, flow.ip()).port(flow.port())
+        }
     }
 }
 
@@ -223,7 +265,13 @@ fn element((key, scope): &Name) -> Element {
 /// captured and goes to terminals and browsers.
 #[must_use]
 pub fn sanitise(reason: &str) -> String {
-    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let printable = |c: char| {
+        if c == ' ' || c.is_ascii_graphic() {
+            c
+        } else {
+            '?'
+        }
+    };
     reason.chars().map(printable).take(REASON_OCTETS).collect()
 }
 
@@ -246,20 +294,41 @@ mod tests {
     fn the_allow_list_wins() {
         let mut bans = Bans::default();
         let now = Instant::now();
-        assert_eq!(ban(&mut bans, now, host("192.0.2.10"), 60), Err(Refusal::AllowListed));
+        assert_eq!(
+            ban(&mut bans, now, host("192.0.2.10"), 60),
+            Err(Refusal::AllowListed)
+        );
         let flow = BanKey::Flow("198.51.100.20:5060".parse().unwrap());
         assert_eq!(ban(&mut bans, now, flow, 60), Err(Refusal::AllowListed));
-        assert_eq!(ban(&mut bans, now, host("198.51.100.1"), 60), Err(Refusal::AllowListed));
+        assert_eq!(
+            ban(&mut bans, now, host("198.51.100.1"), 60),
+            Err(Refusal::AllowListed)
+        );
     }
 
     #[test]
     fn a_ban_for_no_time_is_out_of_range() {
-        assert_eq!(ban(&mut Bans::default(), Instant::now(), host("198.51.100.66"), 0), Err(Refusal::OutOfRange));
+        assert_eq!(
+            ban(
+                &mut Bans::default(),
+                Instant::now(),
+                host("198.51.100.66"),
+                0
+            ),
+            Err(Refusal::OutOfRange)
+        );
     }
 
     #[test]
     fn a_ban_for_ever_lasts_as_long_as_the_longest() {
-        let vetted = Bans::default().vet(&lab_permissions(), host("198.51.100.66"), BanScope::All, u32::MAX).unwrap();
+        let vetted = Bans::default()
+            .vet(
+                &lab_permissions(),
+                host("198.51.100.66"),
+                BanScope::All,
+                u32::MAX,
+            )
+            .unwrap();
         assert_eq!(vetted.seconds(), 86_400);
     }
 
@@ -280,7 +349,13 @@ mod tests {
         let mut bans = Bans::default();
         let now = Instant::now();
         ban(&mut bans, now, host("198.51.100.66"), 10).unwrap();
-        ban(&mut bans, now + Duration::from_secs(5), host("198.51.100.66"), 10).unwrap();
+        ban(
+            &mut bans,
+            now + Duration::from_secs(5),
+            host("198.51.100.66"),
+            10,
+        )
+        .unwrap();
         bans.expire(now + Duration::from_secs(10));
         let (list, more) = bans.list(now + Duration::from_secs(10), 0);
         assert_eq!((list.len(), more), (1, false));
@@ -296,7 +371,10 @@ mod tests {
             let address = core::net::Ipv4Addr::from(0x0a00_0000 + n);
             ban(&mut bans, now, BanKey::Host(address.into()), 60).unwrap();
         }
-        assert_eq!(ban(&mut bans, now, host("198.51.100.66"), 60), Err(Refusal::Quota));
+        assert_eq!(
+            ban(&mut bans, now, host("198.51.100.66"), 60),
+            Err(Refusal::Quota)
+        );
         assert_eq!(ban(&mut bans, now, host("10.0.0.0"), 60), Ok(()));
         assert!(bans.list(now, 0).1);
     }
@@ -305,7 +383,13 @@ mod tests {
     fn a_listed_key_lifts_its_ban() {
         let mut bans = Bans::default();
         let now = Instant::now();
-        ban(&mut bans, now, BanKey::Flow("[2001:db8:e::66]:5060".parse().unwrap()), 60).unwrap();
+        ban(
+            &mut bans,
+            now,
+            BanKey::Flow("[2001:db8:e::66]:5060".parse().unwrap()),
+            60,
+        )
+        .unwrap();
         let key = bans.list(now, 0).0.remove(0).key;
         assert_eq!(bans.lift(&key).len(), 1);
         assert!(bans.lift(&key).is_empty());

@@ -17,7 +17,12 @@ impl Bucket {
     /// A full bucket of `burst` tokens that gains `per_second`.
     #[must_use]
     pub fn new(now: Instant, per_second: u32, burst: u32) -> Self {
-        Self { per_second, burst, level: u64::from(burst) * 1000, filled: now }
+        Self {
+            per_second,
+            burst,
+            level: u64::from(burst) * 1000,
+            filled: now,
+        }
     }
 
     /// Takes a token if there is one.
@@ -33,11 +38,15 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
-        let passed = u64::try_from(now.saturating_duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(now.saturating_duration_since(self.filled).as_millis())
+            .unwrap_or(u64::MAX);
         // Only whole milliseconds are accounted for, so that many calls within one do not lose it.
         if passed > 0 {
             let gain = passed.saturating_mul(u64::from(self.per_second));
-            self.level = self.level.saturating_add(gain).min(u64::from(self.burst) * 1000);
+            self.level = self
+                .level
+                .saturating_add(gain)
+                .min(u64::from(self.burst) * 1000);
             self.filled = now;
         }
     }
@@ -54,7 +63,9 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(start, 10, 5);
         assert_eq!((0..20).filter(|_| bucket.take(start)).count(), 5);
-        let taken = (1..=1000).filter(|ms| bucket.take(start + Duration::from_millis(*ms))).count();
+        let taken = (1..=1000)
+            .filter(|ms| bucket.take(start + Duration::from_millis(*ms)))
+            .count();
         assert_eq!(taken, 10);
     }
 

@@ -47,7 +47,9 @@ pub struct Connecting<S> {
 
 impl<S> Default for Connecting<S> {
     fn default() -> Self {
-        Self { pending: BTreeMap::new() }
+        Self {
+            pending: BTreeMap::new(),
+        }
     }
 }
 
@@ -69,20 +71,40 @@ impl<K: Kernel> Broker<K> {
         transport: Transport,
         peer: SocketAddr,
     ) -> Result<(), Refusal> {
-        if !self.permissions.connect.contains(&ConnectPermission { role, zone, transport, peer }) {
+        if !self.permissions.connect.contains(&ConnectPermission {
+            role,
+            zone,
+            transport,
+            peer,
+        }) {
             return Err(Refusal::NotConfigured);
         }
         let zone = self.permissions.zone(zone)?;
         let mut addresses = zone.addresses.iter().copied();
-        let own = addresses.find(|own| family_of(*own) == family_of(peer.ip())).ok_or(Refusal::NotConfigured)?;
-        let mark = if role == Role::Time { mark::CONNECT_TIME } else { mark::CONNECT_SIP };
+        let own = addresses
+            .find(|own| family_of(*own) == family_of(peer.ip()))
+            .ok_or(Refusal::NotConfigured)?;
+        let mark = if role == Role::Time {
+            mark::CONNECT_TIME
+        } else {
+            mark::CONNECT_SIP
+        };
         let local = SocketAddr::new(own, 0);
-        let binding = Binding { device: zone.device.clone(), local, mark, receive_buffer: RECEIVE_BUFFER };
+        let binding = Binding {
+            device: zone.device.clone(),
+            local,
+            mark,
+            receive_buffer: RECEIVE_BUFFER,
+        };
         if transport == Transport::Udp {
             let socket = self.kernel.connect_udp(&binding, peer);
             let lent = socket.and_then(|socket| Ok((self.kernel.local(&socket)?, socket)));
             let (local, socket) = lent.map_err(|error| self.not_connected(now, peer, &error))?;
-            self.lend(role, FromBroker::Connected { id, local, peer }, vec![Rc::new(socket)]);
+            self.lend(
+                role,
+                FromBroker::Connected { id, local, peer },
+                vec![Rc::new(socket)],
+            );
             return Ok(());
         }
         if self.connecting.pending.len() >= MAX_PENDING {
@@ -91,32 +113,73 @@ impl<K: Kernel> Broker<K> {
         let begun = self.kernel.begin_connect_tcp(&binding, peer);
         let socket = Rc::new(begun.map_err(|error| self.not_connected(now, peer, &error))?);
         let token = self.token();
-        self.outputs.push_back(Output::Watch { token, socket: Rc::clone(&socket), interest: Interest::Writable });
-        self.connecting.pending.insert(token, Pending { role, id, peer, socket, until: now + PATIENCE });
+        self.outputs.push_back(Output::Watch {
+            token,
+            socket: Rc::clone(&socket),
+            interest: Interest::Writable,
+        });
+        self.connecting.pending.insert(
+            token,
+            Pending {
+                role,
+                id,
+                peer,
+                socket,
+                until: now + PATIENCE,
+            },
+        );
         Ok(())
     }
 
     /// A connection that was begun is decided.
     pub(super) fn finish_connect(&mut self, now: Instant, token: Token) {
-        let Some(pending) = self.connecting.pending.get(&token) else { return };
+        let Some(pending) = self.connecting.pending.get(&token) else {
+            return;
+        };
         let outcome = match self.kernel.finish_connect_tcp(&pending.socket) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
             Err(error) => Err(error),
             Ok(()) => self.kernel.local(&pending.socket),
         };
-        let Some(Pending { role, id, peer, socket, .. }) = self.connecting.pending.remove(&token) else { return };
-        self.outputs.push_back(Output::Unwatch { socket: Rc::clone(&socket) });
+        let Some(Pending {
+            role,
+            id,
+            peer,
+            socket,
+            ..
+        }) = self.connecting.pending.remove(&token)
+        else {
+            return;
+        };
+        self.outputs.push_back(Output::Unwatch {
+            socket: Rc::clone(&socket),
+        });
         match outcome {
-            Ok(local) => self.lend(role, FromBroker::Connected { id, local, peer }, vec![socket]),
+            Ok(local) => self.lend(
+                role,
+                FromBroker::Connected { id, local, peer },
+                vec![socket],
+            ),
             Err(error) => self.refuse_connect(now, role, id, peer, &error),
         }
     }
 
     /// Gives up those that took too long.
     pub(super) fn expire_connects(&mut self, now: Instant) {
-        let late = self.connecting.pending.iter().filter(|(_, pending)| pending.until <= now);
+        let late = self
+            .connecting
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.until <= now);
         for token in late.map(|(token, _)| *token).collect::<Vec<_>>() {
-            if let Some(Pending { role, id, peer, socket, .. }) = self.connecting.pending.remove(&token) {
+            if let Some(Pending {
+                role,
+                id,
+                peer,
+                socket,
+                ..
+            }) = self.connecting.pending.remove(&token)
+            {
                 self.outputs.push_back(Output::Unwatch { socket });
                 self.refuse_connect(now, role, id, peer, &io::ErrorKind::TimedOut.into());
             }
@@ -125,22 +188,37 @@ impl<K: Kernel> Broker<K> {
 
     /// Forgets those of a role that is gone.
     pub(super) fn abandon_connects(&mut self, role: Role) {
-        let mine = self.connecting.pending.iter().filter(|(_, pending)| pending.role == role);
+        let mine = self
+            .connecting
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.role == role);
         for token in mine.map(|(token, _)| *token).collect::<Vec<_>>() {
             if let Some(pending) = self.connecting.pending.remove(&token) {
-                self.outputs.push_back(Output::Unwatch { socket: pending.socket });
+                self.outputs.push_back(Output::Unwatch {
+                    socket: pending.socket,
+                });
             }
         }
     }
 
-    fn refuse_connect(&mut self, now: Instant, role: Role, id: RequestId, peer: SocketAddr, error: &io::Error) {
+    fn refuse_connect(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: RequestId,
+        peer: SocketAddr,
+        error: &io::Error,
+    ) {
         let reason = self.not_connected(now, peer, error);
-        self.ledger.count(role.name(), "connect", ledger::word(reason));
+        self.ledger
+            .count(role.name(), "connect", ledger::word(reason));
         self.send(role, FromBroker::Refused { id, reason });
     }
 
     fn not_connected(&mut self, now: Instant, peer: SocketAddr, error: &io::Error) -> Refusal {
-        self.ledger.fault(now, "connect", &format!("{peer}: {error}"));
+        self.ledger
+            .fault(now, "connect", &format!("{peer}: {error}"));
         Refusal::System
     }
 }

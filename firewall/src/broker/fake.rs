@@ -17,7 +17,8 @@ use broker_proto::{
 use super::{
     kernel::{Binding, Kernel},
     permissions::{
-        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers, ZonePermissions,
+        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
+        ZonePermissions,
     },
 };
 use crate::netlink::{Change, Element};
@@ -59,7 +60,10 @@ pub(crate) struct Fake {
 
 impl Fake {
     fn make(&self, binding: &Binding) -> FakeSocket {
-        FakeSocket { binding: binding.clone(), world: Rc::clone(&self.world) }
+        FakeSocket {
+            binding: binding.clone(),
+            world: Rc::clone(&self.world),
+        }
     }
 }
 
@@ -67,7 +71,11 @@ impl Kernel for Fake {
     type Socket = FakeSocket;
 
     fn bind_udp(&mut self, binding: &Binding) -> io::Result<FakeSocket> {
-        let taken = self.world.foreign_ports.borrow().contains(&binding.local.port());
+        let taken = self
+            .world
+            .foreign_ports
+            .borrow()
+            .contains(&binding.local.port());
         if taken || !self.world.bound.borrow_mut().insert(binding.local) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -82,16 +90,32 @@ impl Kernel for Fake {
         Ok(self.make(binding))
     }
 
-    fn begin_connect_tcp(&mut self, binding: &Binding, _peer: SocketAddr) -> io::Result<FakeSocket> {
+    fn begin_connect_tcp(
+        &mut self,
+        binding: &Binding,
+        _peer: SocketAddr,
+    ) -> io::Result<FakeSocket> {
         Ok(self.make(binding))
     }
 
     fn finish_connect_tcp(&mut self, _socket: &FakeSocket) -> io::Result<()> {
-        if self.world.refuse_connect.get() { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+        if self.world.refuse_connect.get() {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        } else {
+            Ok(())
+        }
     }
 
-    fn accept(&mut self, listener: &FakeSocket) -> io::Result<(FakeSocket, SocketAddr, SocketAddr)> {
-        let peer = self.world.arriving.borrow_mut().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+    fn accept(
+        &mut self,
+        listener: &FakeSocket,
+    ) -> io::Result<(FakeSocket, SocketAddr, SocketAddr)> {
+        let peer = self
+            .world
+            .arriving
+            .borrow_mut()
+            .pop_front()
+            .ok_or(io::ErrorKind::WouldBlock)?;
         Ok((self.make(&listener.binding), listener.binding.local, peer))
     }
 
@@ -99,8 +123,16 @@ impl Kernel for Fake {
         Ok(SocketAddr::new(socket.binding.local.ip(), 40_000))
     }
 
-    fn aim(&mut self, socket: &FakeSocket, _binding: &Binding, peer: Option<SocketAddr>) -> io::Result<()> {
-        self.world.aimed.borrow_mut().push((socket.binding.local, peer));
+    fn aim(
+        &mut self,
+        socket: &FakeSocket,
+        _binding: &Binding,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        self.world
+            .aimed
+            .borrow_mut()
+            .push((socket.binding.local, peer));
         Ok(())
     }
 
@@ -122,7 +154,9 @@ impl Kernel for Fake {
                 Change::Remove(element) => {
                     elements.remove(element);
                 }
-                Change::Flush(set, family) => elements.retain(|e| (e.set, e.family) != (*set, *family)),
+                Change::Flush(set, family) => {
+                    elements.retain(|e| (e.set, e.family) != (*set, *family))
+                }
             }
         }
         Ok(())
@@ -139,24 +173,39 @@ impl Kernel for Fake {
 
 /// External zone 0, internal zone 1, management zone 2.
 pub(crate) fn lab_permissions() -> Permissions {
-    let nets = |networks: &[&str]| networks.iter().map(|network| network.parse().unwrap()).collect::<Vec<_>>();
-    let zone = |name: &str, addresses: [&str; 2], networks: [&str; 2], media: Option<&[&str]>| ZonePermissions {
-        name: name.into(),
-        device: format!("{}0", &name[..3]),
-        addresses: addresses.map(|address| address.parse().unwrap()).into(),
-        media: media.map(|networks| MediaPermissions {
-            networks: nets(networks),
-            ports: (16384, 32767),
-            peer_ports: (1024, 65535),
-        }),
-        networks: nets(&networks),
-        strangers: Strangers { v4: name == "external", v6: name == "external" },
-        bogons: nets(&["10.0.0.0/8"]),
-        ..ZonePermissions::default()
+    let nets = |networks: &[&str]| {
+        networks
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let zone = |name: &str, addresses: [&str; 2], networks: [&str; 2], media: Option<&[&str]>| {
+        ZonePermissions {
+            name: name.into(),
+            device: format!("{}0", &name[..3]),
+            addresses: addresses.map(|address| address.parse().unwrap()).into(),
+            media: media.map(|networks| MediaPermissions {
+                networks: nets(networks),
+                ports: (16384, 32767),
+                peer_ports: (1024, 65535),
+            }),
+            networks: nets(&networks),
+            strangers: Strangers {
+                v4: name == "external",
+                v6: name == "external",
+            },
+            bogons: nets(&["10.0.0.0/8"]),
+            ..ZonePermissions::default()
+        }
     };
     let internal = ["192.0.2.0/24", "2001:db8:1::/64"];
     let management = ["203.0.113.0/24", "2001:db8:2::/64"];
-    let listen = |role, zone, transport, port| ListenPermission { role, zone: ZoneId(zone), transport, port };
+    let listen = |role, zone, transport, port| ListenPermission {
+        role,
+        zone: ZoneId(zone),
+        transport,
+        port,
+    };
     let connect = |role, zone, transport, peer: &str| ConnectPermission {
         role,
         zone: ZoneId(zone),
@@ -171,8 +220,18 @@ pub(crate) fn lab_permissions() -> Permissions {
                 ["198.51.100.0/24", "2001:db8:e::/64"],
                 Some(&[]),
             ),
-            zone("internal", ["192.0.2.1", "2001:db8:1::1"], internal, Some(&internal)),
-            zone("management", ["203.0.113.1", "2001:db8:2::1"], management, None),
+            zone(
+                "internal",
+                ["192.0.2.1", "2001:db8:1::1"],
+                internal,
+                Some(&internal),
+            ),
+            zone(
+                "management",
+                ["203.0.113.1", "2001:db8:2::1"],
+                management,
+                None,
+            ),
         ],
         listen: [
             listen(Role::Sbc, 0, Transport::Udp, 5060),

@@ -47,7 +47,11 @@ pub trait Kernel {
     ///
     /// # Errors
     /// As the system says.
-    fn begin_connect_tcp(&mut self, binding: &Binding, peer: SocketAddr) -> io::Result<Self::Socket>;
+    fn begin_connect_tcp(
+        &mut self,
+        binding: &Binding,
+        peer: SocketAddr,
+    ) -> io::Result<Self::Socket>;
 
     /// Outcome of `begin_connect_tcp` once the socket can be written to.
     ///
@@ -59,7 +63,10 @@ pub trait Kernel {
     ///
     /// # Errors
     /// `WouldBlock` if there is none.
-    fn accept(&mut self, listener: &Self::Socket) -> io::Result<(Self::Socket, SocketAddr, SocketAddr)>;
+    fn accept(
+        &mut self,
+        listener: &Self::Socket,
+    ) -> io::Result<(Self::Socket, SocketAddr, SocketAddr)>;
 
     /// Own address of a socket.
     ///
@@ -71,7 +78,12 @@ pub trait Kernel {
     ///
     /// # Errors
     /// As the system says: no route.
-    fn aim(&mut self, socket: &Self::Socket, binding: &Binding, peer: Option<SocketAddr>) -> io::Result<()>;
+    fn aim(
+        &mut self,
+        socket: &Self::Socket,
+        binding: &Binding,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<()>;
 
     /// Shuts a socket in both directions, every copy of it, for ever.
     fn shut(&mut self, socket: &Self::Socket);

@@ -93,7 +93,13 @@ pub struct Leases<S> {
 
 impl<S> Default for Leases<S> {
     fn default() -> Self {
-        Self { table: BTreeMap::new(), ends: BTreeSet::new(), ports: BTreeSet::new(), next: 0, suspended: false }
+        Self {
+            table: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            ports: BTreeSet::new(),
+            next: 0,
+            suspended: false,
+        }
     }
 }
 
@@ -128,7 +134,10 @@ impl<S> Leases<S> {
 
 impl<S> Lease<S> {
     fn elements(&self) -> BTreeSet<Element> {
-        self.sockets.iter().flat_map(|socket| elements(socket.binding.local, &socket.flow)).collect()
+        self.sockets
+            .iter()
+            .flat_map(|socket| elements(socket.binding.local, &socket.flow))
+            .collect()
     }
 }
 
@@ -141,18 +150,32 @@ fn elements(local: SocketAddr, flow: &Flow) -> impl Iterator<Item = Element> + u
         Admit::Host(host) => Some(at(Set::MediaHost).address(host)),
         Admit::Peer(peer) => Some(at(Set::MediaPeer).address(peer.ip()).port(peer.port())),
     };
-    let outward = flow.send_to.map(|peer| at(Set::MediaOut).address(peer.ip()).port(peer.port()));
+    let outward = flow
+        .send_to
+        .map(|peer| at(Set::MediaOut).address(peer.ip()).port(peer.port()));
     inward.into_iter().chain(outward)
 }
 
 impl<K: Kernel> Broker<K> {
-    pub(super) fn open_media(&mut self, now: Instant, role: Role, id: RequestId, wish: &Wish) -> Result<(), Refusal> {
+    pub(super) fn open_media(
+        &mut self,
+        now: Instant,
+        role: Role,
+        id: RequestId,
+        wish: &Wish,
+    ) -> Result<(), Refusal> {
         if wish.ttl_seconds == 0 {
             return Err(Refusal::OutOfRange);
         }
         let bounds = &self.permissions.bounds;
-        let leases = bounds.calls.saturating_mul(LEASES_PER_CALL).saturating_add(SPARE_LEASES);
-        let (leases, sockets) = (usize::try_from(leases), usize::try_from(bounds.media_sockets));
+        let leases = bounds
+            .calls
+            .saturating_mul(LEASES_PER_CALL)
+            .saturating_add(SPARE_LEASES);
+        let (leases, sockets) = (
+            usize::try_from(leases),
+            usize::try_from(bounds.media_sockets),
+        );
         let full = self.leases.len() >= leases.unwrap_or(usize::MAX)
             || self.leases.ports.len() + 1 + usize::from(wish.pair) > sockets.unwrap_or(usize::MAX);
         if full {
@@ -161,21 +184,41 @@ impl<K: Kernel> Broker<K> {
         let zone = self.permissions.zone(wish.zone)?;
         let range = zone.media.as_ref().ok_or(Refusal::NotConfigured)?.ports;
         let mut addresses = zone.addresses.iter().copied();
-        let address = addresses.find(|address| family_of(*address) == wish.family).ok_or(Refusal::NotConfigured)?;
-        self.permissions.vet_flow(wish.zone, wish.family, &wish.flow)?;
+        let address = addresses
+            .find(|address| family_of(*address) == wish.family)
+            .ok_or(Refusal::NotConfigured)?;
+        self.permissions
+            .vet_flow(wish.zone, wish.family, &wish.flow)?;
         let (zone, device) = (zone.name.clone(), zone.device.clone());
 
         let bound = self.bind_media(now, address, &device, range, wish.pair)?;
-        let flows = [wish.flow, Flow { send_to: None, ..wish.flow }];
+        let flows = [
+            wish.flow,
+            Flow {
+                send_to: None,
+                ..wish.flow
+            },
+        ];
         let sockets = bound
             .into_iter()
             .zip(flows)
-            .map(|((socket, binding), flow)| MediaSocket { socket: Rc::new(socket), binding, flow, aimed: None })
+            .map(|((socket, binding), flow)| MediaSocket {
+                socket: Rc::new(socket),
+                binding,
+                flow,
+                aimed: None,
+            })
             .collect();
         let ttl_seconds = wish.ttl_seconds.min(MAX_TTL_SECONDS);
         let ends = now + Duration::from_secs(u64::from(ttl_seconds));
         let latches = Bucket::new(now, LATCH_RATE.0, LATCH_RATE.1);
-        let mut lease = Lease { zone, family: wish.family, sockets, ends, latches };
+        let mut lease = Lease {
+            zone,
+            family: wish.family,
+            sockets,
+            ends,
+            latches,
+        };
 
         if !self.leases.suspended {
             let changes: Vec<Change> = adds(lease.elements(), now, ends).collect();
@@ -185,37 +228,80 @@ impl<K: Kernel> Broker<K> {
             aim(&mut self.kernel, socket);
         }
         let name = self.enter_lease(lease);
-        let Some(lease) = self.leases.table.get(&name) else { return Err(Refusal::System) };
+        let Some(lease) = self.leases.table.get(&name) else {
+            return Err(Refusal::System);
+        };
         let mut locals = lease.sockets.iter().map(|socket| socket.binding.local);
         let rtp = locals.next().ok_or(Refusal::System)?;
-        let message = FromBroker::MediaOpened { id, lease: name, rtp, rtcp: locals.next(), ttl_seconds };
-        let sockets = lease.sockets.iter().map(|socket| Rc::clone(&socket.socket)).collect();
+        let message = FromBroker::MediaOpened {
+            id,
+            lease: name,
+            rtp,
+            rtcp: locals.next(),
+            ttl_seconds,
+        };
+        let sockets = lease
+            .sockets
+            .iter()
+            .map(|socket| Rc::clone(&socket.socket))
+            .collect();
         self.lend(role, message, sockets);
         Ok(())
     }
 
-    pub(super) fn latch_media(&mut self, now: Instant, id: LeaseId, flows: [Flow; 2]) -> Result<(), Refusal> {
-        let lease = self.leases.table.get_mut(&id).ok_or(Refusal::UnknownLease)?;
+    pub(super) fn latch_media(
+        &mut self,
+        now: Instant,
+        id: LeaseId,
+        flows: [Flow; 2],
+    ) -> Result<(), Refusal> {
+        let lease = self
+            .leases
+            .table
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownLease)?;
         if !lease.latches.take(now) {
             return Err(Refusal::RateLimit);
         }
         let family = lease.family;
         let count = lease.sockets.len();
         let (before, ends) = (lease.elements(), lease.ends);
-        let zone = self.permissions.zones.iter().position(|zone| zone.name == lease.zone);
-        let zone = zone.and_then(|index| u8::try_from(index).ok()).map(ZoneId).ok_or(Refusal::NotConfigured)?;
+        let zone = self
+            .permissions
+            .zones
+            .iter()
+            .position(|zone| zone.name == lease.zone);
+        let zone = zone
+            .and_then(|index| u8::try_from(index).ok())
+            .map(ZoneId)
+            .ok_or(Refusal::NotConfigured)?;
         for flow in flows.iter().take(count) {
             self.permissions.vet_flow(zone, family, flow)?;
         }
-        let locals: Vec<SocketAddr> = lease.sockets.iter().map(|socket| socket.binding.local).collect();
-        let after: BTreeSet<Element> =
-            locals.iter().zip(&flows).flat_map(|(local, flow)| elements(*local, flow)).collect();
+        let locals: Vec<SocketAddr> = lease
+            .sockets
+            .iter()
+            .map(|socket| socket.binding.local)
+            .collect();
+        let after: BTreeSet<Element> = locals
+            .iter()
+            .zip(&flows)
+            .flat_map(|(local, flow)| elements(*local, flow))
+            .collect();
         if !self.leases.suspended {
-            let gone = before.difference(&after).map(|element| Change::Remove(*element));
-            let changes: Vec<Change> = gone.chain(adds(after.difference(&before).copied(), now, ends)).collect();
+            let gone = before
+                .difference(&after)
+                .map(|element| Change::Remove(*element));
+            let changes: Vec<Change> = gone
+                .chain(adds(after.difference(&before).copied(), now, ends))
+                .collect();
             self.apply(now, &changes).map_err(|_| Refusal::System)?;
         }
-        let lease = self.leases.table.get_mut(&id).ok_or(Refusal::UnknownLease)?;
+        let lease = self
+            .leases
+            .table
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownLease)?;
         for (socket, flow) in lease.sockets.iter_mut().zip(flows) {
             socket.flow = flow;
             aim(&mut self.kernel, socket);
@@ -223,7 +309,12 @@ impl<K: Kernel> Broker<K> {
         Ok(())
     }
 
-    pub(super) fn renew_media(&mut self, now: Instant, id: LeaseId, ttl_seconds: u32) -> Result<(), Refusal> {
+    pub(super) fn renew_media(
+        &mut self,
+        now: Instant,
+        id: LeaseId,
+        ttl_seconds: u32,
+    ) -> Result<(), Refusal> {
         if ttl_seconds == 0 {
             return Err(Refusal::OutOfRange);
         }
@@ -236,7 +327,11 @@ impl<K: Kernel> Broker<K> {
             let changes: Vec<Change> = out.chain(adds(elements.clone(), now, ends)).collect();
             self.apply(now, &changes).map_err(|_| Refusal::System)?;
         }
-        let lease = self.leases.table.get_mut(&id).ok_or(Refusal::UnknownLease)?;
+        let lease = self
+            .leases
+            .table
+            .get_mut(&id)
+            .ok_or(Refusal::UnknownLease)?;
         self.leases.ends.remove(&(lease.ends, id));
         lease.ends = ends;
         self.leases.ends.insert((ends, id));
@@ -251,14 +346,22 @@ impl<K: Kernel> Broker<K> {
 
     /// Ends those whose time is over, and tells their owner.
     pub(super) fn end_due_leases(&mut self, now: Instant) {
-        while let Some((_, id)) = self.leases.ends.first().copied().filter(|(ends, _)| *ends <= now) {
+        while let Some((_, id)) = self
+            .leases
+            .ends
+            .first()
+            .copied()
+            .filter(|(ends, _)| *ends <= now)
+        {
             self.end_untimely(now, id, "expired");
         }
     }
 
     /// Ends all: their owner is gone. One flush of each set, so that the time does not depend on their number.
     pub(super) fn end_all_leases(&mut self, now: Instant) {
-        let leases: Vec<_> = core::mem::take(&mut self.leases.table).into_values().collect();
+        let leases: Vec<_> = core::mem::take(&mut self.leases.table)
+            .into_values()
+            .collect();
         self.leases.ends.clear();
         self.leases.ports.clear();
         self.take_out_all(now, &leases);
@@ -267,7 +370,10 @@ impl<K: Kernel> Broker<K> {
         }
         self.leases.suspended = false;
         if !leases.is_empty() {
-            let fields = [("leases", leases.len().to_string()), ("effect", "pinholes closed".to_owned())];
+            let fields = [
+                ("leases", leases.len().to_string()),
+                ("effect", "pinholes closed".to_owned()),
+            ];
             self.ledger.event(Severity::Warning, "leases-ended", fields);
         }
     }
@@ -282,8 +388,12 @@ impl<K: Kernel> Broker<K> {
 
     pub(super) fn resume_pinholes(&mut self, now: Instant) {
         self.leases.suspended = false;
-        let changes: Vec<Change> =
-            self.leases.table.values().flat_map(|lease| adds(lease.elements(), now, lease.ends)).collect();
+        let changes: Vec<Change> = self
+            .leases
+            .table
+            .values()
+            .flat_map(|lease| adds(lease.elements(), now, lease.ends))
+            .collect();
         for batch in changes.chunks(RESUME_BATCH) {
             // Those of a failed batch stay closed until the call changes or ends; the failure was told.
             let _ = self.apply(now, batch);
@@ -294,13 +404,21 @@ impl<K: Kernel> Broker<K> {
     pub(super) fn settle_leases(&mut self, now: Instant) {
         let permissions = &self.permissions;
         let unfit = self.leases.table.iter().filter(|(_, lease)| {
-            let zone = permissions.zones.iter().enumerate().find(|(_, zone)| zone.name == lease.zone);
-            let Some((index, zone)) = zone else { return true };
+            let zone = permissions
+                .zones
+                .iter()
+                .enumerate()
+                .find(|(_, zone)| zone.name == lease.zone);
+            let Some((index, zone)) = zone else {
+                return true;
+            };
             let id = ZoneId(u8::try_from(index).unwrap_or(u8::MAX));
             lease.sockets.iter().any(|socket| {
                 zone.device != socket.binding.device
                     || !zone.addresses.contains(&socket.binding.local.ip())
-                    || permissions.vet_flow(id, lease.family, &socket.flow).is_err()
+                    || permissions
+                        .vet_flow(id, lease.family, &socket.flow)
+                        .is_err()
             })
         });
         for id in unfit.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -312,7 +430,12 @@ impl<K: Kernel> Broker<K> {
         if let Some(lease) = self.leases.take(id) {
             self.end_lease(now, lease);
             self.ledger.count(Role::Sbc.name(), "lease", why);
-            self.ledger.rare_event(now, Severity::Notice, "lease-ended", [("why", why.to_owned())]);
+            self.ledger.rare_event(
+                now,
+                Severity::Notice,
+                "lease-ended",
+                [("why", why.to_owned())],
+            );
             self.send(Role::Sbc, FromBroker::LeaseEnded { lease: id });
         }
     }
@@ -328,8 +451,11 @@ impl<K: Kernel> Broker<K> {
     }
 
     /// Empties the sets; if that fails, takes out element by element until it is done.
-    fn take_out_all<'a>(&mut self, now: Instant, leases: impl IntoIterator<Item = &'a Lease<K::Socket>>)
-    where
+    fn take_out_all<'a>(
+        &mut self,
+        now: Instant,
+        leases: impl IntoIterator<Item = &'a Lease<K::Socket>>,
+    ) where
         K::Socket: 'a,
     {
         if self.apply(now, &flush(&PINHOLE_SETS)).is_err() {
@@ -347,7 +473,9 @@ impl<K: Kernel> Broker<K> {
         let id = LeaseId(self.leases.next);
         self.leases.next += 1;
         self.leases.ends.insert((lease.ends, id));
-        self.leases.ports.extend(lease.sockets.iter().map(|socket| socket.binding.local));
+        self.leases
+            .ports
+            .extend(lease.sockets.iter().map(|socket| socket.binding.local));
         self.leases.table.insert(id, lease);
         id
     }
@@ -361,22 +489,35 @@ impl<K: Kernel> Broker<K> {
         range: (u16, u16),
         pair: bool,
     ) -> Result<Vec<(K::Socket, Binding)>, Refusal> {
-        let (first, step) = if pair { (u32::from(range.0).next_multiple_of(2), 2) } else { (u32::from(range.0), 1) };
+        let (first, step) = if pair {
+            (u32::from(range.0).next_multiple_of(2), 2)
+        } else {
+            (u32::from(range.0), 1)
+        };
         let count = (u32::from(range.1) + 1).saturating_sub(first) / step;
         if count == 0 {
             return Err(Refusal::PortsExhausted);
         }
         let begin = self.random.random_range(0..count);
-        let draws: Vec<u32> = (0..DRAWS).map(|_| self.random.random_range(0..count)).collect();
+        let draws: Vec<u32> = (0..DRAWS)
+            .map(|_| self.random.random_range(0..count))
+            .collect();
         let mut binds = 0;
-        for place in draws.into_iter().chain((0..count).map(|n| (begin + n) % count)) {
+        for place in draws
+            .into_iter()
+            .chain((0..count).map(|n| (begin + n) % count))
+        {
             let ports = (0..step).filter_map(|n| u16::try_from(first + place * step + n).ok());
-            let locals: Vec<SocketAddr> = ports.map(|port| SocketAddr::new(address, port)).collect();
+            let locals: Vec<SocketAddr> =
+                ports.map(|port| SocketAddr::new(address, port)).collect();
             if locals.iter().any(|local| self.leases.ports.contains(local)) {
                 continue;
             }
             binds += 1;
-            let bound: io::Result<Vec<_>> = locals.into_iter().map(|local| self.bind_one(local, device)).collect();
+            let bound: io::Result<Vec<_>> = locals
+                .into_iter()
+                .map(|local| self.bind_one(local, device))
+                .collect();
             match bound {
                 Ok(bound) => return Ok(bound),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && binds < MAX_BINDS => {}
@@ -390,8 +531,12 @@ impl<K: Kernel> Broker<K> {
     }
 
     fn bind_one(&mut self, local: SocketAddr, device: &str) -> io::Result<(K::Socket, Binding)> {
-        let binding =
-            Binding { device: device.to_owned(), local, mark: mark::MEDIA, receive_buffer: RECEIVE_BUFFER };
+        let binding = Binding {
+            device: device.to_owned(),
+            local,
+            mark: mark::MEDIA,
+            receive_buffer: RECEIVE_BUFFER,
+        };
         Ok((self.kernel.bind_udp(&binding)?, binding))
     }
 }
@@ -403,14 +548,19 @@ fn adds(
     ends: Instant,
 ) -> impl Iterator<Item = Change> {
     let timeout = ends.saturating_duration_since(now) + KERNEL_SLACK;
-    elements.into_iter().map(move |element| Change::Add(element, Some(timeout)))
+    elements
+        .into_iter()
+        .map(move |element| Change::Add(element, Some(timeout)))
 }
 
 /// Connects the socket to its peer if it has exactly one for both directions: then the kernel filters once more.
 /// A failure (no route yet) costs only that; the ruleset decides anyway.
 fn aim<K: Kernel>(kernel: &mut K, socket: &mut MediaSocket<K::Socket>) {
     let wanted = match socket.flow {
-        Flow { admit: Admit::Peer(from), send_to: Some(to) } if from == to => Some(to),
+        Flow {
+            admit: Admit::Peer(from),
+            send_to: Some(to),
+        } if from == to => Some(to),
         _ => None,
     };
     if wanted == socket.aimed {
@@ -418,6 +568,8 @@ fn aim<K: Kernel>(kernel: &mut K, socket: &mut MediaSocket<K::Socket>) {
     }
     match kernel.aim(&socket.socket, &socket.binding, wanted) {
         Ok(()) => socket.aimed = wanted,
-        Err(error) => tracing::debug!(local = %socket.binding.local, %error, "media socket not connected to its peer"),
+        Err(error) => {
+            tracing::debug!(local = %socket.binding.local, %error, "media socket not connected to its peer")
+        }
     }
 }

@@ -79,10 +79,23 @@ impl Ledger {
     }
 
     /// A request that was refused: counted always, told as the rates allow.
-    pub fn refused(&mut self, now: Instant, role: Role, what: &'static str, reason: Refusal, detail: &str) {
+    pub fn refused(
+        &mut self,
+        now: Instant,
+        role: Role,
+        what: &'static str,
+        reason: Refusal,
+        detail: &str,
+    ) {
         self.count(role.name(), what, word(reason));
         if self.log.take(now) {
-            tracing::warn!(role = role.name(), request = what, reason = word(reason), detail, "request refused");
+            tracing::warn!(
+                role = role.name(),
+                request = what,
+                reason = word(reason),
+                detail,
+                "request refused"
+            );
         }
         let fields = [
             ("role", role.name().to_owned()),
@@ -104,9 +117,21 @@ impl Ledger {
     }
 
     /// A record that an outsider can not cause at will.
-    pub fn event<const N: usize>(&mut self, severity: Severity, code: &str, fields: [(&str, String); N]) {
-        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        self.records.push(Record::Event { severity, code: code.to_owned(), fields });
+    pub fn event<const N: usize>(
+        &mut self,
+        severity: Severity,
+        code: &str,
+        fields: [(&str, String); N],
+    ) {
+        let fields = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        self.records.push(Record::Event {
+            severity,
+            code: code.to_owned(),
+            fields,
+        });
     }
 
     /// A record that an outsider can cause: as the rate allows, with the number of those left out before.
@@ -121,11 +146,21 @@ impl Ledger {
             self.untold = self.untold.saturating_add(1);
             return;
         }
-        let mut fields: Vec<_> = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut fields: Vec<_> = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
         if self.untold > 0 {
-            fields.push(("left-out-before".to_owned(), core::mem::take(&mut self.untold).to_string()));
+            fields.push((
+                "left-out-before".to_owned(),
+                core::mem::take(&mut self.untold).to_string(),
+            ));
         }
-        self.records.push(Record::Event { severity, code: code.to_owned(), fields });
+        self.records.push(Record::Event {
+            severity,
+            code: code.to_owned(),
+            fields,
+        });
     }
 
     /// Records to be sent, in order.
@@ -146,7 +181,10 @@ impl Ledger {
     /// One count.
     #[must_use]
     pub fn of(&self, subject: &'static str, what: &'static str, result: &'static str) -> u64 {
-        self.counts.get(&(subject, what, result)).copied().unwrap_or(0)
+        self.counts
+            .get(&(subject, what, result))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Sets all counts to zero.
@@ -178,9 +216,17 @@ mod tests {
             ledger.refused(now, Role::Sbc, "ban", Refusal::RateLimit, "");
         }
         let _ = ledger.take_records();
-        ledger.refused(now + std::time::Duration::from_secs(2), Role::Sbc, "ban", Refusal::RateLimit, "");
+        ledger.refused(
+            now + std::time::Duration::from_secs(2),
+            Role::Sbc,
+            "ban",
+            Refusal::RateLimit,
+            "",
+        );
         let records = ledger.take_records();
-        let [Record::Event { fields, .. }] = records.as_slice() else { panic!("{records:?}") };
+        let [Record::Event { fields, .. }] = records.as_slice() else {
+            panic!("{records:?}")
+        };
         assert!(fields.contains(&("left-out-before".to_owned(), "10".to_owned())));
     }
 }

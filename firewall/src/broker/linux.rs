@@ -87,7 +87,12 @@ impl Kernel for Linux {
         address(&SockRef::from(socket).local_addr()?)
     }
 
-    fn aim(&mut self, socket: &OwnedFd, binding: &Binding, peer: Option<SocketAddr>) -> io::Result<()> {
+    fn aim(
+        &mut self,
+        socket: &OwnedFd,
+        binding: &Binding,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<()> {
         if let Some(peer) = peer {
             return SockRef::from(socket).connect(&peer.into());
         }
@@ -106,10 +111,18 @@ impl Kernel for Linux {
     }
 
     fn addresses(&mut self, device: &str) -> io::Result<Vec<IpAddr>> {
-        let all = getifaddrs()?.filter(|each| each.interface_name == device).filter_map(|each| each.address);
+        let all = getifaddrs()?
+            .filter(|each| each.interface_name == device)
+            .filter_map(|each| each.address);
         let hosts = all.filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+            let v4 = address
+                .as_sockaddr_in()
+                .map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| {
+                address
+                    .as_sockaddr_in6()
+                    .map(|address| IpAddr::V6(address.ip()))
+            })
         });
         Ok(hosts.filter(|host| !is_link_local(*host)).collect())
     }
@@ -121,7 +134,11 @@ impl Kernel for Linux {
 
 /// A nonblocking socket that is tied to its purpose.
 fn bound(binding: &Binding, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(binding.local), kind.nonblocking().cloexec(), Some(protocol))?;
+    let socket = Socket::new(
+        Domain::for_address(binding.local),
+        kind.nonblocking().cloexec(),
+        Some(protocol),
+    )?;
     socket.set_mark(binding.mark)?;
     socket.bind_device(Some(binding.device.as_bytes()))?;
     // An IPv6 address that is still being checked for duplicates, or whose link is down, is none that one could bind to
@@ -136,8 +153,12 @@ fn bound(binding: &Binding, kind: Type, protocol: Protocol) -> io::Result<Socket
         // A port with connections in TIME_WAIT is free for a new listener of the same purpose.
         socket.set_reuse_address(binding.local.port() != 0)?;
     }
-    setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &binding.receive_buffer)
-        .or_else(|_| setsockopt(&socket.as_fd(), sockopt::RcvBuf, &binding.receive_buffer))?;
+    setsockopt(
+        &socket.as_fd(),
+        sockopt::RcvBufForce,
+        &binding.receive_buffer,
+    )
+    .or_else(|_| setsockopt(&socket.as_fd(), sockopt::RcvBuf, &binding.receive_buffer))?;
     socket.bind(&binding.local.into())?;
     Ok(socket)
 }
@@ -150,6 +171,7 @@ const fn is_link_local(host: IpAddr) -> bool {
 }
 
 fn address(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
-    address.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    address
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
-

@@ -65,7 +65,10 @@ pub struct Listeners<S> {
 
 impl<S> Default for Listeners<S> {
     fn default() -> Self {
-        Self { all: Vec::new(), given: BTreeMap::new() }
+        Self {
+            all: Vec::new(),
+            given: BTreeMap::new(),
+        }
     }
 }
 
@@ -73,7 +76,9 @@ impl<S> Listeners<S> {
     /// Whether a token is a listener's.
     #[must_use]
     pub fn has(&self, token: Token) -> bool {
-        self.all.iter().any(|listening| listening.token == Some(token))
+        self.all
+            .iter()
+            .any(|listening| listening.token == Some(token))
     }
 }
 
@@ -87,7 +92,12 @@ impl<K: Kernel> Broker<K> {
         transport: Transport,
         port: u16,
     ) -> Result<(), Refusal> {
-        let name = ListenPermission { role, zone, transport, port };
+        let name = ListenPermission {
+            role,
+            zone,
+            transport,
+            port,
+        };
         if !self.permissions.listen.contains(&name) {
             return Err(Refusal::NotConfigured);
         }
@@ -102,7 +112,12 @@ impl<K: Kernel> Broker<K> {
             return Err(Refusal::NotConfigured);
         }
         for binding in &bindings {
-            if self.listeners.all.iter().any(|known| known.name == name && known.binding == *binding) {
+            if self
+                .listeners
+                .all
+                .iter()
+                .any(|known| known.name == name && known.binding == *binding)
+            {
                 continue;
             }
             let socket = match transport {
@@ -110,13 +125,26 @@ impl<K: Kernel> Broker<K> {
                 Transport::Tcp | Transport::Tls => self.kernel.listen_tcp(binding),
             };
             let socket = socket.map_err(|error| {
-                self.ledger.fault(now, "listen", &format!("{} {}: {error}", binding.device, binding.local));
+                self.ledger.fault(
+                    now,
+                    "listen",
+                    &format!("{} {}: {error}", binding.device, binding.local),
+                );
                 Refusal::System
             })?;
-            let listening = Listening { name, binding: binding.clone(), socket: Rc::new(socket), token: None };
+            let listening = Listening {
+                name,
+                binding: binding.clone(),
+                socket: Rc::new(socket),
+                token: None,
+            };
             self.listeners.all.push(listening);
         }
-        let sockets = if transport == Transport::Udp { self.sockets(&name) } else { Vec::new() };
+        let sockets = if transport == Transport::Udp {
+            self.sockets(&name)
+        } else {
+            Vec::new()
+        };
         let local = bindings.iter().map(|binding| binding.local).collect();
         self.lend(role, FromBroker::Listening { id, local }, sockets);
         if transport != Transport::Udp {
@@ -128,21 +156,44 @@ impl<K: Kernel> Broker<K> {
     /// Connections wait at a listener.
     pub(super) fn accept(&mut self, now: Instant, token: Token) {
         for _ in 0..ACCEPTS_PER_WAKEUP {
-            let Some(listening) = self.listeners.all.iter().find(|listening| listening.token == Some(token)) else {
+            let Some(listening) = self
+                .listeners
+                .all
+                .iter()
+                .find(|listening| listening.token == Some(token))
+            else {
                 return;
             };
             let name = listening.name;
-            let Ok((socket, local, peer)) = self.kernel.accept(&listening.socket) else { return };
+            let Ok((socket, local, peer)) = self.kernel.accept(&listening.socket) else {
+                return;
+            };
             match self.vet_connection(now, &name, peer) {
                 Ok(()) => {
-                    let ListenPermission { role, zone, transport, .. } = name;
+                    let ListenPermission {
+                        role,
+                        zone,
+                        transport,
+                        ..
+                    } = name;
                     self.ledger.count(role.name(), "accept", "granted");
-                    let message = FromBroker::Accepted { zone, transport, local, peer };
+                    let message = FromBroker::Accepted {
+                        zone,
+                        transport,
+                        local,
+                        peer,
+                    };
                     self.lend(role, message, vec![Rc::new(socket)]);
                 }
                 // Dropping the socket closes the connection before anybody read a byte of it.
                 Err((reason, word)) => {
-                    self.ledger.refused(now, name.role, "accept", reason, &format!("{word} {peer}"));
+                    self.ledger.refused(
+                        now,
+                        name.role,
+                        "accept",
+                        reason,
+                        &format!("{word} {peer}"),
+                    );
                 }
             }
         }
@@ -150,9 +201,16 @@ impl<K: Kernel> Broker<K> {
 
     /// Stops accepting for a role that is gone.
     pub(super) fn pause_listeners(&mut self, role: Role) {
-        for listening in self.listeners.all.iter_mut().filter(|listening| listening.name.role == role) {
+        for listening in self
+            .listeners
+            .all
+            .iter_mut()
+            .filter(|listening| listening.name.role == role)
+        {
             if listening.token.take().is_some() {
-                self.outputs.push_back(Output::Unwatch { socket: Rc::clone(&listening.socket) });
+                self.outputs.push_back(Output::Unwatch {
+                    socket: Rc::clone(&listening.socket),
+                });
             }
         }
         self.listeners.given.remove(&role);
@@ -161,43 +219,61 @@ impl<K: Kernel> Broker<K> {
     /// Closes what a new configuration does not have; what it adds is asked for by its owner.
     pub(super) fn settle_listeners(&mut self) {
         let permissions = &self.permissions;
-        let (kept, closed): (Vec<_>, Vec<_>) = self.listeners.all.drain(..).partition(|listening| {
-            permissions.listen.contains(&listening.name)
-                && permissions.zone(listening.name.zone).is_ok_and(|zone| {
-                    let mut addresses = zone.addresses.iter().take(MAX_ADDRESSES);
-                    addresses.any(|address| binding(&listening.name, &zone.device, *address) == listening.binding)
-                })
-        });
+        let (kept, closed): (Vec<_>, Vec<_>) =
+            self.listeners.all.drain(..).partition(|listening| {
+                permissions.listen.contains(&listening.name)
+                    && permissions.zone(listening.name.zone).is_ok_and(|zone| {
+                        let mut addresses = zone.addresses.iter().take(MAX_ADDRESSES);
+                        addresses.any(|address| {
+                            binding(&listening.name, &zone.device, *address) == listening.binding
+                        })
+                    })
+            });
         self.listeners.all = kept;
         for listening in closed {
             if listening.token.is_some() {
-                self.outputs.push_back(Output::Unwatch { socket: Rc::clone(&listening.socket) });
+                self.outputs.push_back(Output::Unwatch {
+                    socket: Rc::clone(&listening.socket),
+                });
             }
             self.kernel.shut(&listening.socket);
         }
     }
 
     fn sockets(&self, name: &ListenPermission) -> Vec<Rc<K::Socket>> {
-        let all = self.listeners.all.iter().filter(|listening| listening.name == *name);
+        let all = self
+            .listeners
+            .all
+            .iter()
+            .filter(|listening| listening.name == *name);
         all.map(|listening| Rc::clone(&listening.socket)).collect()
     }
 
     fn watch_listener(&mut self, now: Instant, name: &ListenPermission) {
         for index in 0..self.listeners.all.len() {
             let token = self.token();
-            let Some(listening) = self.listeners.all.get_mut(index) else { return };
+            let Some(listening) = self.listeners.all.get_mut(index) else {
+                return;
+            };
             if listening.name == *name && listening.token.is_none() {
                 listening.token = Some(token);
                 let socket = Rc::clone(&listening.socket);
-                self.outputs.push_back(Output::Watch { token, socket, interest: Interest::Readable });
+                self.outputs.push_back(Output::Watch {
+                    token,
+                    socket,
+                    interest: Interest::Readable,
+                });
             }
         }
-        self.listeners.given.entry(name.role).or_insert_with(|| Given {
-            by_source: BTreeMap::new(),
-            total: 0,
-            rate: Bucket::new(now, ACCEPT_RATE.0, ACCEPT_RATE.1),
-            counted: None,
-        });
+        self.listeners
+            .given
+            .entry(name.role)
+            .or_insert_with(|| Given {
+                by_source: BTreeMap::new(),
+                total: 0,
+                rate: Bucket::new(now, ACCEPT_RATE.0, ACCEPT_RATE.1),
+                counted: None,
+            });
     }
 
     /// Bans, rate, and limits per source and in all.
@@ -212,12 +288,19 @@ impl<K: Kernel> Broker<K> {
         }
         let bounds = self.permissions.bounds;
         let allowed = self.permissions.is_allowed_source(peer.ip());
-        let given = self.listeners.given.get(&name.role).ok_or((Refusal::NotPermitted, "nobody to take it"))?;
+        let given = self
+            .listeners
+            .given
+            .get(&name.role)
+            .ok_or((Refusal::NotPermitted, "nobody to take it"))?;
         let full = |given: &Given| {
             if given.total >= bounds.connections {
                 Some("too many connections")
             } else if !allowed
-                && given.by_source.get(&peer.ip()).is_some_and(|count| *count >= bounds.connections_per_source)
+                && given
+                    .by_source
+                    .get(&peer.ip())
+                    .is_some_and(|count| *count >= bounds.connections_per_source)
             {
                 Some("too many connections of this source")
             } else {
@@ -227,7 +310,11 @@ impl<K: Kernel> Broker<K> {
         if full(given).is_some() {
             self.recount(now, name.role, peer.ip());
         }
-        let given = self.listeners.given.get_mut(&name.role).ok_or((Refusal::NotPermitted, "nobody to take it"))?;
+        let given = self
+            .listeners
+            .given
+            .get_mut(&name.role)
+            .ok_or((Refusal::NotPermitted, "nobody to take it"))?;
         if let Some(why) = full(given) {
             return Err((Refusal::Quota, why));
         }
@@ -249,8 +336,13 @@ impl<K: Kernel> Broker<K> {
             .filter(|listening| listening.name.role == role && listening.token.is_some())
             .map(|listening| listening.name.port)
             .collect();
-        let Some(given) = self.listeners.given.get_mut(&role) else { return };
-        if given.counted.is_some_and(|last| now.saturating_duration_since(last) < RECOUNT_PAUSE) {
+        let Some(given) = self.listeners.given.get_mut(&role) else {
+            return;
+        };
+        if given
+            .counted
+            .is_some_and(|last| now.saturating_duration_since(last) < RECOUNT_PAUSE)
+        {
             return;
         }
         given.counted = Some(now);
@@ -265,7 +357,8 @@ impl<K: Kernel> Broker<K> {
                     }
                 }
                 Err(error) => {
-                    self.ledger.fault(now, "count-connections", &error.to_string());
+                    self.ledger
+                        .fault(now, "count-connections", &error.to_string());
                     return;
                 }
             }
@@ -279,7 +372,20 @@ impl<K: Kernel> Broker<K> {
 }
 
 fn binding(name: &ListenPermission, device: &str, address: IpAddr) -> Binding {
-    let mark = if name.role == Role::Management { mark::LISTEN_MANAGEMENT } else { mark::LISTEN_SIP };
-    let receive_buffer = if name.transport == Transport::Udp { UDP_RECEIVE_BUFFER } else { TCP_RECEIVE_BUFFER };
-    Binding { device: device.to_owned(), local: SocketAddr::new(address, name.port), mark, receive_buffer }
+    let mark = if name.role == Role::Management {
+        mark::LISTEN_MANAGEMENT
+    } else {
+        mark::LISTEN_SIP
+    };
+    let receive_buffer = if name.transport == Transport::Udp {
+        UDP_RECEIVE_BUFFER
+    } else {
+        TCP_RECEIVE_BUFFER
+    };
+    Binding {
+        device: device.to_owned(),
+        local: SocketAddr::new(address, name.port),
+        mark,
+        receive_buffer,
+    }
 }

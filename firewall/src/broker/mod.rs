@@ -145,7 +145,12 @@ pub struct Broker<K: Kernel> {
 /// The sets that hold pinholes.
 const PINHOLE_SETS: [Set; 4] = [Set::MediaAny, Set::MediaHost, Set::MediaPeer, Set::MediaOut];
 /// The sets that hold bans.
-const BAN_SETS: [Set; 4] = [Set::BanHostSip, Set::BanHostAll, Set::BanFlowSip, Set::BanFlowAll];
+const BAN_SETS: [Set; 4] = [
+    Set::BanHostSip,
+    Set::BanHostAll,
+    Set::BanFlowSip,
+    Set::BanFlowAll,
+];
 
 impl<K: Kernel> Broker<K> {
     /// A broker that refuses everything until the first [`Self::commit`]. `seed` comes from the system's randomness:
@@ -195,7 +200,8 @@ impl<K: Kernel> Broker<K> {
         let lifted = self.bans.lift_allowed(&self.permissions);
         self.withdraw(now, &lifted);
         let record = [("revision", revision.to_string())];
-        self.ledger.event(Severity::Notice, "ruleset-committed", record);
+        self.ledger
+            .event(Severity::Notice, "ruleset-committed", record);
         self.send_settings();
     }
 
@@ -203,7 +209,13 @@ impl<K: Kernel> Broker<K> {
     pub fn attach(&mut self, now: Instant, role: Role) {
         self.detach(now, role);
         let buckets = buckets(now, &self.permissions.bounds);
-        self.askers.insert(role, Asker { buckets, liveness: Liveness::default() });
+        self.askers.insert(
+            role,
+            Asker {
+                buckets,
+                liveness: Liveness::default(),
+            },
+        );
         if role == Role::Sbc {
             self.send_settings();
         }
@@ -220,7 +232,11 @@ impl<K: Kernel> Broker<K> {
         self.pause_listeners(role);
         self.abandon_connects(role);
         self.ledger.count(role.name(), "channel", "ended");
-        self.ledger.event(Severity::Warning, "process-gone", [("role", role.name().to_owned())]);
+        self.ledger.event(
+            Severity::Warning,
+            "process-gone",
+            [("role", role.name().to_owned())],
+        );
     }
 
     /// A request of an attached process.
@@ -231,7 +247,8 @@ impl<K: Kernel> Broker<K> {
         match self.decide(now, role, request) {
             Ok(()) => self.ledger.count(role.name(), what, "granted"),
             Err(reason) => {
-                self.ledger.refused(now, role, what, reason, &ban::sanitise(&detail));
+                self.ledger
+                    .refused(now, role, what, reason, &ban::sanitise(&detail));
                 if let Some(id) = id {
                     self.send(role, FromBroker::Refused { id, reason });
                 }
@@ -250,7 +267,11 @@ impl<K: Kernel> Broker<K> {
 
     /// Time passed.
     pub fn tick(&mut self, now: Instant) {
-        while let Some(step) = self.askers.get_mut(&Role::Sbc).and_then(|asker| asker.liveness.tick(now)) {
+        while let Some(step) = self
+            .askers
+            .get_mut(&Role::Sbc)
+            .and_then(|asker| asker.liveness.tick(now))
+        {
             self.step(now, step);
         }
         self.end_due_leases(now);
@@ -263,7 +284,11 @@ impl<K: Kernel> Broker<K> {
         }
         if self.leftovers_due.is_some_and(|due| due <= now) {
             self.leftovers_due = None;
-            let again: Vec<Change> = self.leftovers.iter().map(|element| Change::Remove(*element)).collect();
+            let again: Vec<Change> = self
+                .leftovers
+                .iter()
+                .map(|element| Change::Remove(*element))
+                .collect();
             self.leftovers.clear();
             self.withdraw(now, &again);
         }
@@ -272,7 +297,10 @@ impl<K: Kernel> Broker<K> {
     /// When [`Self::tick`] is due at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let liveness = self.askers.get(&Role::Sbc).and_then(|asker| asker.liveness.deadline());
+        let liveness = self
+            .askers
+            .get(&Role::Sbc)
+            .and_then(|asker| asker.liveness.deadline());
         [
             liveness,
             self.leases.deadline(),
@@ -288,7 +316,8 @@ impl<K: Kernel> Broker<K> {
 
     /// What is to be done next. To be drained after each call of the methods above.
     pub fn poll(&mut self) -> Option<Output<K::Socket>> {
-        self.outputs.extend(self.ledger.take_records().into_iter().map(Output::Journal));
+        self.outputs
+            .extend(self.ledger.take_records().into_iter().map(Output::Journal));
         self.outputs.pop_front()
     }
 
@@ -308,7 +337,8 @@ impl<K: Kernel> Broker<K> {
     pub fn malformed(&mut self, now: Instant, role: Role, why: &str) {
         self.ledger.count(role.name(), "message", "malformed");
         let fields = [("role", role.name().to_owned()), ("why", why.to_owned())];
-        self.ledger.rare_event(now, Severity::Alert, "broker-malformed", fields);
+        self.ledger
+            .rare_event(now, Severity::Alert, "broker-malformed", fields);
     }
 
     /// Bans from the `offset`-th on, and whether there are more.
@@ -322,7 +352,8 @@ impl<K: Kernel> Broker<K> {
         let changes = self.bans.lift(key);
         self.withdraw(now, &changes);
         if !changes.is_empty() {
-            self.ledger.event(Severity::Notice, "ban-lifted", [("key", key.to_owned())]);
+            self.ledger
+                .event(Severity::Notice, "ban-lifted", [("key", key.to_owned())]);
         }
         !changes.is_empty()
     }
@@ -346,13 +377,19 @@ impl<K: Kernel> Broker<K> {
     #[must_use]
     pub fn counters(&self) -> Vec<(String, u64)> {
         let gauge = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let trusted = self.askers.get(&Role::Sbc).is_some_and(|asker| asker.liveness.is_trusted());
+        let trusted = self
+            .askers
+            .get(&Role::Sbc)
+            .is_some_and(|asker| asker.liveness.is_trusted());
         let mut counters = vec![
             ("firewall_open".to_owned(), u64::from(self.open)),
             ("firewall_sbc_trusted".to_owned(), u64::from(trusted)),
             ("firewall_leases".to_owned(), gauge(self.leases.len())),
             ("firewall_bans".to_owned(), gauge(self.bans.len())),
-            ("firewall_elements_left_over".to_owned(), gauge(self.leftovers.len())),
+            (
+                "firewall_elements_left_over".to_owned(),
+                gauge(self.leftovers.len()),
+            ),
         ];
         counters.extend(self.ledger.counters());
         counters
@@ -363,7 +400,10 @@ impl<K: Kernel> Broker<K> {
             return Err(Refusal::NotPermitted);
         }
         let asker = self.askers.get_mut(&role).ok_or(Refusal::NotPermitted)?;
-        let bucket = asker.buckets.get_mut(ledger::kind(&request)).ok_or(Refusal::NotPermitted)?;
+        let bucket = asker
+            .buckets
+            .get_mut(ledger::kind(&request))
+            .ok_or(Refusal::NotPermitted)?;
         if !bucket.take(now) {
             return Err(Refusal::RateLimit);
         }
@@ -377,16 +417,43 @@ impl<K: Kernel> Broker<K> {
             return Err(Refusal::Closed);
         }
         match request {
-            ToBroker::Listen { id, zone, transport, port } => self.listen(now, role, id, zone, transport, port),
-            ToBroker::OpenMedia { id, zone, family, pair, flow, ttl_seconds } => {
-                let wish = lease::Wish { zone, family, pair, flow, ttl_seconds };
+            ToBroker::Listen {
+                id,
+                zone,
+                transport,
+                port,
+            } => self.listen(now, role, id, zone, transport, port),
+            ToBroker::OpenMedia {
+                id,
+                zone,
+                family,
+                pair,
+                flow,
+                ttl_seconds,
+            } => {
+                let wish = lease::Wish {
+                    zone,
+                    family,
+                    pair,
+                    flow,
+                    ttl_seconds,
+                };
                 self.open_media(now, role, id, &wish)
             }
-            ToBroker::LatchMedia { id, lease, rtp, rtcp } => {
+            ToBroker::LatchMedia {
+                id,
+                lease,
+                rtp,
+                rtcp,
+            } => {
                 self.latch_media(now, lease, [rtp, rtcp])?;
                 self.done(role, id)
             }
-            ToBroker::RenewMedia { id, lease, ttl_seconds } => {
+            ToBroker::RenewMedia {
+                id,
+                lease,
+                ttl_seconds,
+            } => {
                 self.renew_media(now, lease, ttl_seconds)?;
                 self.done(role, id)
             }
@@ -394,10 +461,22 @@ impl<K: Kernel> Broker<K> {
                 self.close_media(now, lease)?;
                 self.done(role, id)
             }
-            ToBroker::Connect { id, zone, transport, peer } => self.connect(now, role, id, zone, transport, peer),
-            ToBroker::Ban { id, key, scope, seconds, reason } => {
+            ToBroker::Connect {
+                id,
+                zone,
+                transport,
+                peer,
+            } => self.connect(now, role, id, zone, transport, peer),
+            ToBroker::Ban {
+                id,
+                key,
+                scope,
+                seconds,
+                reason,
+            } => {
                 let vetted = self.bans.vet(&self.permissions, key, scope, seconds)?;
-                self.apply(now, &vetted.changes()).map_err(|_| Refusal::System)?;
+                self.apply(now, &vetted.changes())
+                    .map_err(|_| Refusal::System)?;
                 self.bans.enter(now, &vetted, &reason, role);
                 let fields = [
                     ("key", ban::text(&key)),
@@ -405,7 +484,8 @@ impl<K: Kernel> Broker<K> {
                     ("reason", ban::sanitise(&reason)),
                     ("by", role.name().to_owned()),
                 ];
-                self.ledger.rare_event(now, Severity::Warning, "ban", fields);
+                self.ledger
+                    .rare_event(now, Severity::Warning, "ban", fields);
                 self.done(role, id)
             }
             ToBroker::Health { .. } => Ok(()),
@@ -416,14 +496,28 @@ impl<K: Kernel> Broker<K> {
         match step {
             Step::Suspend => {
                 self.suspend_pinholes(now);
-                self.ledger.rare_event(now, Severity::Warning, "sbc-silent", [("effect", "pinholes closed".into())]);
+                self.ledger.rare_event(
+                    now,
+                    Severity::Warning,
+                    "sbc-silent",
+                    [("effect", "pinholes closed".into())],
+                );
             }
             Step::Resume => {
                 self.resume_pinholes(now);
-                self.ledger.rare_event(now, Severity::Notice, "sbc-back", [("effect", "pinholes open again".into())]);
+                self.ledger.rare_event(
+                    now,
+                    Severity::Notice,
+                    "sbc-back",
+                    [("effect", "pinholes open again".into())],
+                );
             }
             Step::Condemn => {
-                self.ledger.event(Severity::Alert, "sbc-condemned", [("effect", "to be killed".into())]);
+                self.ledger.event(
+                    Severity::Alert,
+                    "sbc-condemned",
+                    [("effect", "to be killed".into())],
+                );
                 self.outputs.push_back(Output::Silent(Role::Sbc));
             }
         }
@@ -439,11 +533,19 @@ impl<K: Kernel> Broker<K> {
     }
 
     fn lend(&mut self, role: Role, message: FromBroker, sockets: Vec<Rc<K::Socket>>) {
-        self.outputs.push_back(Output::Send { role, message, sockets });
+        self.outputs.push_back(Output::Send {
+            role,
+            message,
+            sockets,
+        });
     }
 
     fn send_settings(&mut self) {
-        if let Some(settings) = self.settings.clone().filter(|_| self.askers.contains_key(&Role::Sbc)) {
+        if let Some(settings) = self
+            .settings
+            .clone()
+            .filter(|_| self.askers.contains_key(&Role::Sbc))
+        {
             self.send(Role::Sbc, FromBroker::Settings(settings));
         }
     }
@@ -452,7 +554,13 @@ impl<K: Kernel> Broker<K> {
     fn learn(&mut self, now: Instant) -> bool {
         self.learn_due = None;
         let mut changed = false;
-        for (index, zone) in self.permissions.zones.iter_mut().enumerate().filter(|(_, zone)| zone.learnt) {
+        for (index, zone) in self
+            .permissions
+            .zones
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, zone)| zone.learnt)
+        {
             self.learn_due = Some(now + LEARN_PAUSE);
             // A device that is not there has no addresses; it may come back.
             let mut addresses = self.kernel.addresses(&zone.device).unwrap_or_default();
@@ -461,7 +569,11 @@ impl<K: Kernel> Broker<K> {
                 zone.addresses.clone_from(&addresses);
                 changed = true;
             }
-            if let Some(settings) = self.settings.as_mut().and_then(|settings| settings.zones.get_mut(index)) {
+            if let Some(settings) = self
+                .settings
+                .as_mut()
+                .and_then(|settings| settings.zones.get_mut(index))
+            {
                 settings.addresses = addresses;
             }
         }
@@ -481,17 +593,22 @@ impl<K: Kernel> Broker<K> {
             }
         }
         self.kernel.change(changes).inspect_err(|error| {
-            self.ledger.fault(now, "change-elements", &format!("{error}: {}", describe(changes)));
+            self.ledger.fault(
+                now,
+                "change-elements",
+                &format!("{error}: {}", describe(changes)),
+            );
         })
     }
 
     /// Takes elements out; what the kernel will not take out now is tried again until it does.
     fn withdraw(&mut self, now: Instant, changes: &[Change]) {
         if !changes.is_empty() && self.apply(now, changes).is_err() {
-            self.leftovers.extend(changes.iter().filter_map(|change| match change {
-                Change::Remove(element) => Some(*element),
-                _ => None,
-            }));
+            self.leftovers
+                .extend(changes.iter().filter_map(|change| match change {
+                    Change::Remove(element) => Some(*element),
+                    _ => None,
+                }));
             self.leftovers_due = Some(now + LEFTOVER_PAUSE);
         }
     }
@@ -515,9 +632,17 @@ fn buckets(now: Instant, bounds: &Bounds) -> BTreeMap<&'static str, Bucket> {
         ("listen", 20, 64),
         ("open-media", open, open * 2),
         ("latch-media", open * 4, open * 8),
-        ("renew-media", open * 4, bounds.calls.saturating_mul(8).max(open * 8)),
+        (
+            "renew-media",
+            open * 4,
+            bounds.calls.saturating_mul(8).max(open * 8),
+        ),
         // Closing is never refused for its rate before it is a flood: it takes rights away.
-        ("close-media", open * 8, bounds.calls.saturating_mul(8).max(open * 16)),
+        (
+            "close-media",
+            open * 8,
+            bounds.calls.saturating_mul(8).max(open * 16),
+        ),
         ("connect", 20, 64),
         ("ban", 100, 500),
         ("health", 200, 400),
@@ -542,5 +667,7 @@ const fn id(request: &ToBroker) -> Option<RequestId> {
 }
 
 fn flush(sets: &[Set]) -> Vec<Change> {
-    sets.iter().flat_map(|set| SetFamily::ALL.map(|family| Change::Flush(*set, family))).collect()
+    sets.iter()
+        .flat_map(|set| SetFamily::ALL.map(|family| Change::Flush(*set, family)))
+        .collect()
 }

@@ -142,7 +142,9 @@ impl Permissions {
     /// # Errors
     /// `NotConfigured`.
     pub fn zone(&self, zone: ZoneId) -> Result<&ZonePermissions, Refusal> {
-        self.zones.get(usize::from(zone.0)).ok_or(Refusal::NotConfigured)
+        self.zones
+            .get(usize::from(zone.0))
+            .ok_or(Refusal::NotConfigured)
     }
 
     /// Checks both directions of a media socket in `zone`.
@@ -160,11 +162,17 @@ impl Permissions {
             Admit::Host(host) => self.vet_host(zone, family, host)?,
             Admit::Peer(peer) => self.vet_peer(zone, family, peer)?,
         }
-        flow.send_to.map_or(Ok(()), |peer| self.vet_peer(zone, family, peer))
+        flow.send_to
+            .map_or(Ok(()), |peer| self.vet_peer(zone, family, peer))
     }
 
     fn vet_peer(&self, zone: ZoneId, family: Family, peer: SocketAddr) -> Result<(), Refusal> {
-        let (first, last) = self.zone(zone)?.media.as_ref().ok_or(Refusal::NotConfigured)?.peer_ports;
+        let (first, last) = self
+            .zone(zone)?
+            .media
+            .as_ref()
+            .ok_or(Refusal::NotConfigured)?
+            .peer_ports;
         if !(first.max(LOWEST_PEER_PORT)..=last).contains(&peer.port()) {
             return Err(Refusal::PeerOutsidePolicy);
         }
@@ -176,15 +184,29 @@ impl Permissions {
         let media = permissions.media.as_ref().ok_or(Refusal::NotConfigured)?;
         // An IPv4 address in IPv6 clothes would be looked up among the IPv6 networks and sent to as IPv4.
         let plain = host.to_canonical() == host;
-        let one_host = !(host.is_unspecified() || host.is_multicast() || host.is_loopback() || is_broadcast(host));
-        let inside =
-            if media.networks.is_empty() { permissions.may_be_source(host) } else { contain(&media.networks, host) };
+        let one_host = !(host.is_unspecified()
+            || host.is_multicast()
+            || host.is_loopback()
+            || is_broadcast(host));
+        let inside = if media.networks.is_empty() {
+            permissions.may_be_source(host)
+        } else {
+            contain(&media.networks, host)
+        };
         let forbidden = contain(&self.forbidden_networks, host);
         let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
-        let mut others = self.zones.iter().enumerate().filter(|(index, _)| *index != usize::from(zone.0));
+        let mut others = self
+            .zones
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != usize::from(zone.0));
         let elsewhere = others.any(|(_, other)| contain(&other.networks, host));
         let allowed = plain && one_host && inside && !forbidden && !own && !elsewhere;
-        if allowed && family_of(host) == family { Ok(()) } else { Err(Refusal::PeerOutsidePolicy) }
+        if allowed && family_of(host) == family {
+            Ok(())
+        } else {
+            Err(Refusal::PeerOutsidePolicy)
+        }
     }
 
     /// Whether the allow-list, or one of the box's own addresses, covers the source that a ban names.
@@ -234,7 +256,10 @@ mod tests {
 
     fn verdict(zone: ZoneId, peer: &str) -> Result<(), Refusal> {
         let peer: SocketAddr = peer.parse().unwrap();
-        let flow = Flow { admit: Admit::Peer(peer), send_to: Some(peer) };
+        let flow = Flow {
+            admit: Admit::Peer(peer),
+            send_to: Some(peer),
+        };
         lab_permissions().vet_flow(zone, family_of(peer.ip()), &flow)
     }
 
@@ -247,43 +272,86 @@ mod tests {
 
     #[test]
     fn a_peer_outside_the_media_networks_is_refused() {
-        assert_eq!(verdict(INTERNAL, "198.51.100.10:4000"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(
+            verdict(INTERNAL, "198.51.100.10:4000"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
     }
 
     #[test]
     fn a_system_port_is_refused() {
-        assert_eq!(verdict(EXTERNAL, "198.51.100.10:1023"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(
+            verdict(EXTERNAL, "198.51.100.10:1023"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
     }
 
     #[test]
     fn the_box_itself_is_refused_in_every_zone() {
         for own in ["198.51.100.1:4000", "192.0.2.1:4000", "203.0.113.1:8443"] {
-            assert_eq!(verdict(EXTERNAL, own), Err(Refusal::PeerOutsidePolicy), "{own}");
-            assert_eq!(verdict(INTERNAL, own), Err(Refusal::PeerOutsidePolicy), "{own}");
+            assert_eq!(
+                verdict(EXTERNAL, own),
+                Err(Refusal::PeerOutsidePolicy),
+                "{own}"
+            );
+            assert_eq!(
+                verdict(INTERNAL, own),
+                Err(Refusal::PeerOutsidePolicy),
+                "{own}"
+            );
         }
     }
 
     #[test]
     fn another_zones_hosts_are_refused_even_where_any_address_is_allowed() {
-        assert_eq!(verdict(EXTERNAL, "192.0.2.10:5004"), Err(Refusal::PeerOutsidePolicy));
-        assert_eq!(verdict(EXTERNAL, "203.0.113.10:5004"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(
+            verdict(EXTERNAL, "192.0.2.10:5004"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
+        assert_eq!(
+            verdict(EXTERNAL, "203.0.113.10:5004"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
     }
 
     #[test]
     fn what_is_no_single_host_is_refused() {
-        for peer in ["0.0.0.0:4000", "224.0.0.1:4000", "255.255.255.255:4000", "127.0.0.1:4000", "[::]:4000", "[ff02::1]:4000"] {
-            assert_eq!(verdict(EXTERNAL, peer), Err(Refusal::PeerOutsidePolicy), "{peer}");
+        for peer in [
+            "0.0.0.0:4000",
+            "224.0.0.1:4000",
+            "255.255.255.255:4000",
+            "127.0.0.1:4000",
+            "[::]:4000",
+            "[ff02::1]:4000",
+        ] {
+            assert_eq!(
+                verdict(EXTERNAL, peer),
+                Err(Refusal::PeerOutsidePolicy),
+                "{peer}"
+            );
         }
     }
 
     #[test]
     fn without_media_networks_whoever_may_be_a_source_may_be_a_peer_and_no_bogon() {
-        assert_eq!(verdict(EXTERNAL, "10.0.0.1:4000"), Err(Refusal::PeerOutsidePolicy));
-        assert_eq!(verdict(EXTERNAL, "[fd00::1]:4000"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(
+            verdict(EXTERNAL, "10.0.0.1:4000"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
+        assert_eq!(
+            verdict(EXTERNAL, "[fd00::1]:4000"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
         let mut permissions = lab_permissions();
         permissions.zones[0].strangers = Strangers::default();
-        let flow = |host: &str| Flow { admit: Admit::Host(host.parse().unwrap()), send_to: None };
-        assert_eq!(permissions.vet_flow(EXTERNAL, Family::V4, &flow("198.51.100.9")), Ok(()));
+        let flow = |host: &str| Flow {
+            admit: Admit::Host(host.parse().unwrap()),
+            send_to: None,
+        };
+        assert_eq!(
+            permissions.vet_flow(EXTERNAL, Family::V4, &flow("198.51.100.9")),
+            Ok(())
+        );
         assert_eq!(
             permissions.vet_flow(EXTERNAL, Family::V4, &flow("198.18.0.9")),
             Err(Refusal::PeerOutsidePolicy)
@@ -292,25 +360,49 @@ mod tests {
 
     #[test]
     fn a_zone_without_media_has_no_peers_at_all() {
-        let flow = Flow { admit: Admit::MediaNetworks, send_to: None };
-        assert_eq!(lab_permissions().vet_flow(ZoneId(2), Family::V4, &flow), Err(Refusal::NotConfigured));
-        assert_eq!(verdict(ZoneId(2), "203.0.113.10:4000"), Err(Refusal::NotConfigured));
+        let flow = Flow {
+            admit: Admit::MediaNetworks,
+            send_to: None,
+        };
+        assert_eq!(
+            lab_permissions().vet_flow(ZoneId(2), Family::V4, &flow),
+            Err(Refusal::NotConfigured)
+        );
+        assert_eq!(
+            verdict(ZoneId(2), "203.0.113.10:4000"),
+            Err(Refusal::NotConfigured)
+        );
     }
 
     #[test]
     fn an_ipv4_address_in_ipv6_clothes_is_refused() {
-        assert_eq!(verdict(EXTERNAL, "[::ffff:192.0.2.10]:4000"), Err(Refusal::PeerOutsidePolicy));
+        assert_eq!(
+            verdict(EXTERNAL, "[::ffff:192.0.2.10]:4000"),
+            Err(Refusal::PeerOutsidePolicy)
+        );
     }
 
     #[test]
     fn a_peer_of_the_other_family_is_refused() {
-        let flow = Flow { admit: Admit::Host("198.51.100.10".parse().unwrap()), send_to: None };
-        assert_eq!(lab_permissions().vet_flow(EXTERNAL, Family::V6, &flow), Err(Refusal::PeerOutsidePolicy));
+        let flow = Flow {
+            admit: Admit::Host("198.51.100.10".parse().unwrap()),
+            send_to: None,
+        };
+        assert_eq!(
+            lab_permissions().vet_flow(EXTERNAL, Family::V6, &flow),
+            Err(Refusal::PeerOutsidePolicy)
+        );
     }
 
     #[test]
     fn the_zero_value_allows_nothing() {
-        let flow = Flow { admit: Admit::Host("198.51.100.10".parse().unwrap()), send_to: None };
-        assert_eq!(Permissions::default().vet_flow(EXTERNAL, Family::V4, &flow), Err(Refusal::NotConfigured));
+        let flow = Flow {
+            admit: Admit::Host("198.51.100.10".parse().unwrap()),
+            send_to: None,
+        };
+        assert_eq!(
+            Permissions::default().vet_flow(EXTERNAL, Family::V4, &flow),
+            Err(Refusal::NotConfigured)
+        );
     }
 }

@@ -62,17 +62,26 @@ impl Committer {
     pub(super) fn start(mut ruleset: impl Ruleset) -> io::Result<Self> {
         let (jobs, waiting) = sync_channel::<(u64, String)>(MAX_WAITING);
         let (done, outcomes) = sync_channel(MAX_WAITING + 2);
-        let wake = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let wake = Arc::new(EventFd::from_value_and_flags(
+            0,
+            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+        )?);
         let waker = Arc::clone(&wake);
-        thread::Builder::new().name("commit".to_owned()).spawn(move || {
-            for (revision, document) in waiting {
-                let result = ruleset.commit(revision, &document).map(Box::new);
-                if done.send(Outcome { revision, result }).is_err() || waker.write(1).is_err() {
-                    return;
+        thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || {
+                for (revision, document) in waiting {
+                    let result = ruleset.commit(revision, &document).map(Box::new);
+                    if done.send(Outcome { revision, result }).is_err() || waker.write(1).is_err() {
+                        return;
+                    }
                 }
-            }
-        })?;
-        Ok(Self { jobs, outcomes, wake })
+            })?;
+        Ok(Self {
+            jobs,
+            outcomes,
+            wake,
+        })
     }
 
     /// Readable when there is an outcome.
@@ -85,10 +94,12 @@ impl Committer {
     /// # Errors
     /// Why not, for a person: too many wait, or the thread is gone.
     pub(super) fn begin(&self, revision: u64, document: String) -> Result<(), String> {
-        self.jobs.try_send((revision, document)).map_err(|error| match error {
-            TrySendError::Full(_) => "too many commits are waiting".to_owned(),
-            TrySendError::Disconnected(_) => "the committing thread has ended".to_owned(),
-        })
+        self.jobs
+            .try_send((revision, document))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => "too many commits are waiting".to_owned(),
+                TrySendError::Disconnected(_) => "the committing thread has ended".to_owned(),
+            })
     }
 
     /// The next outcome, if there is one.

@@ -36,7 +36,12 @@ impl Drops {
         let log = Log::open()
             .inspect_err(|error| tracing::warn!(%error, "no log of refused packets: last drops stay unknown"))
             .ok();
-        Ok(Self { socket: Socket::open(SockProtocol::NetlinkNetFilter)?, log, last: BTreeMap::new(), read: None })
+        Ok(Self {
+            socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
+            log,
+            last: BTreeMap::new(),
+            read: None,
+        })
     }
 
     /// The descriptor to be watched, if there is a log.
@@ -48,15 +53,27 @@ impl Drops {
     pub(super) fn read_log(&mut self) {
         let Some(log) = &self.log else { return };
         for entry in log.take() {
-            let Some((reason, zone)) = entry.prefix.split_once(' ') else { continue };
+            let Some((reason, zone)) = entry.prefix.split_once(' ') else {
+                continue;
+            };
             let name = (reason.to_owned(), zone.trim_end().to_owned());
             if self.last.len() >= MAX_LAST && !self.last.contains_key(&name) {
                 continue;
             }
-            let Some(tuple) = Tuple::read(&entry.head) else { continue };
+            let Some(tuple) = Tuple::read(&entry.head) else {
+                continue;
+            };
             let (source, destination) = tuple.ends();
             let protocol = tuple.protocol_name();
-            self.last.insert(name, LastDrop { unix_ms: unix_ms(), source, destination, protocol });
+            self.last.insert(
+                name,
+                LastDrop {
+                    unix_ms: unix_ms(),
+                    source,
+                    destination,
+                    protocol,
+                },
+            );
         }
     }
 
@@ -76,8 +93,16 @@ impl Drops {
             .filter(|counter| counter.packets > 0)
             .filter_map(|counter| {
                 let (reason, zone) = parse_drop_counter(&counter.name)?;
-                let last = self.last.get(&(reason.to_owned(), zone.to_owned())).cloned();
-                Some(DropInfo { reason: reason.to_owned(), zone: zone.to_owned(), count: counter.packets, last })
+                let last = self
+                    .last
+                    .get(&(reason.to_owned(), zone.to_owned()))
+                    .cloned();
+                Some(DropInfo {
+                    reason: reason.to_owned(),
+                    zone: zone.to_owned(),
+                    count: counter.packets,
+                    last,
+                })
             })
             .collect();
         self.read = Some((now, drops.clone()));
@@ -95,6 +120,8 @@ impl Drops {
 }
 
 fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -94,10 +94,15 @@ impl Daemon {
         ruleset.close().map_err(DaemonError::NotClosed)?;
         let kernel = Linux::open().map_err(because("open netlink"))?;
         let mut seed = [0; 32];
-        rand::rngs::OsRng.try_fill_bytes(&mut seed).map_err(|e| because("draw a seed")(io::Error::other(e)))?;
+        rand::rngs::OsRng
+            .try_fill_bytes(&mut seed)
+            .map_err(|e| because("draw a seed")(io::Error::other(e)))?;
         let mut broker = Broker::new(kernel, now, seed);
-        broker.forget_earlier_life().map_err(because("flush pinholes of an earlier life"))?;
-        let committer = Committer::start(ruleset).map_err(because("start the committing thread"))?;
+        broker
+            .forget_earlier_life()
+            .map_err(because("flush pinholes of an earlier life"))?;
+        let committer =
+            Committer::start(ruleset).map_err(because("start the committing thread"))?;
         let drops = Drops::open().map_err(because("open the counters"))?;
         let watch = Watch::new().map_err(because("make an epoll instance"))?;
         let daemon = Self {
@@ -114,7 +119,9 @@ impl Daemon {
             buffer: vec![0; MAX_MESSAGE],
             stop: false,
         };
-        daemon.watch_own().map_err(because("watch the control channel"))?;
+        daemon
+            .watch_own()
+            .map_err(because("watch the control channel"))?;
         daemon.tell_init(&FromChild::Closed);
         daemon.tell_init(&FromChild::Ready);
         Ok(daemon)
@@ -128,13 +135,18 @@ impl Daemon {
         let mut events = Vec::new();
         while !self.stop {
             let sleep = self.broker.deadline().map_or(LONGEST_SLEEP, |due| {
-                due.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP)
+                due.saturating_duration_since(Instant::now())
+                    .min(LONGEST_SLEEP)
             });
-            self.watch.wait(sleep, &mut events).map_err(because("wait"))?;
+            self.watch
+                .wait(sleep, &mut events)
+                .map_err(because("wait"))?;
             // Whoever spoke before `now` is heard before anybody is called silent, however long this process itself was
             // kept from running: so look again after the clock was read.
             let now = Instant::now();
-            self.watch.wait(Duration::ZERO, &mut events).map_err(because("wait"))?;
+            self.watch
+                .wait(Duration::ZERO, &mut events)
+                .map_err(because("wait"))?;
             for event in core::mem::take(&mut events) {
                 self.handle(now, event);
                 self.drain(now);
@@ -211,7 +223,10 @@ impl Daemon {
             }
             ToChild::Gone { role } => self.disconnect(now, role),
             ToChild::Stop => self.stop = true,
-            ToChild::File { .. } | ToChild::Secret { .. } | ToChild::Answer { .. } | ToChild::Status { .. } => {
+            ToChild::File { .. }
+            | ToChild::Secret { .. }
+            | ToChild::Answer { .. }
+            | ToChild::Status { .. } => {
                 tracing::warn!("init sent a message that is not for the firewall");
             }
         }
@@ -269,7 +284,9 @@ impl Daemon {
             return self.disconnect(now, role);
         }
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(channel) = self.askers.get(&role) else { return };
+            let Some(channel) = self.askers.get(&role) else {
+                return;
+            };
             let received = match channel.recv(&mut self.buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -281,9 +298,12 @@ impl Daemon {
             };
             let bytes = self.buffer.get(..received.length).unwrap_or_default();
             match decode(bytes) {
-                Ok(request) if received.descriptors.is_empty() => self.broker.request(now, role, request),
+                Ok(request) if received.descriptors.is_empty() => {
+                    self.broker.request(now, role, request)
+                }
                 Ok(_) => {
-                    self.broker.malformed(now, role, "descriptors beside a request");
+                    self.broker
+                        .malformed(now, role, "descriptors beside a request");
                     return self.condemn(now, role);
                 }
                 Err(error) => {
@@ -299,7 +319,9 @@ impl Daemon {
 
     fn read_management(&mut self, now: Instant) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(channel) = &self.management else { return };
+            let Some(channel) = &self.management else {
+                return;
+            };
             let received = match channel.recv(&mut self.buffer) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -315,7 +337,9 @@ impl Daemon {
                 return;
             };
             let answer = status::answer(now, request, &mut self.broker, &mut self.drops);
-            let sent = encode(&answer).map_err(io::Error::other).and_then(|bytes| channel.send(&bytes, &[]));
+            let sent = encode(&answer)
+                .map_err(io::Error::other)
+                .and_then(|bytes| channel.send(&bytes, &[]));
             if let Err(error) = sent {
                 tracing::warn!(%error, "no answer to management");
             }
@@ -343,9 +367,16 @@ impl Daemon {
             }
             Err(reason) => {
                 tracing::error!(revision, reason, "commit failed, the running ruleset stays");
-                let fields = vec![("revision".to_owned(), revision.to_string()), ("reason".to_owned(), reason.clone())];
+                let fields = vec![
+                    ("revision".to_owned(), revision.to_string()),
+                    ("reason".to_owned(), reason.clone()),
+                ];
                 let code = "commit-failed".to_owned();
-                self.record(Record::Event { severity: Severity::Error, code, fields });
+                self.record(Record::Event {
+                    severity: Severity::Error,
+                    code,
+                    fields,
+                });
                 self.tell_init(&FromChild::CommitFailed { revision, reason });
             }
         }
@@ -355,8 +386,14 @@ impl Daemon {
     fn drain(&mut self, now: Instant) {
         while let Some(output) = self.broker.poll() {
             match output {
-                Output::Send { role, message, sockets } => {
-                    let Err(error) = self.send(role, &message, &sockets) else { continue };
+                Output::Send {
+                    role,
+                    message,
+                    sockets,
+                } => {
+                    let Err(error) = self.send(role, &message, &sockets) else {
+                        continue;
+                    };
                     self.broker.undelivered(role);
                     // A connection that finds no reader is closed; anything else that can not be told is the end.
                     let minor = matches!(message, FromBroker::Accepted { .. })
@@ -367,7 +404,11 @@ impl Daemon {
                         self.condemn(now, role);
                     }
                 }
-                Output::Watch { token, socket, interest } => {
+                Output::Watch {
+                    token,
+                    socket,
+                    interest,
+                } => {
                     let source = Source::Broker(token.0);
                     let watched = match interest {
                         Interest::Readable => self.watch.add(socket.as_fd(), source),
@@ -384,7 +425,12 @@ impl Daemon {
         }
     }
 
-    fn send(&self, role: Role, message: &FromBroker, sockets: &[std::rc::Rc<OwnedFd>]) -> io::Result<()> {
+    fn send(
+        &self,
+        role: Role,
+        message: &FromBroker,
+        sockets: &[std::rc::Rc<OwnedFd>],
+    ) -> io::Result<()> {
         let channel = self.askers.get(&role).ok_or(io::ErrorKind::NotConnected)?;
         let bytes = encode(message).map_err(io::Error::other)?;
         let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
@@ -392,7 +438,9 @@ impl Daemon {
     }
 
     fn tell_init(&self, message: &FromChild) {
-        let sent = encode(message).map_err(io::Error::other).and_then(|bytes| self.control.send(&bytes, &[]));
+        let sent = encode(message)
+            .map_err(io::Error::other)
+            .and_then(|bytes| self.control.send(&bytes, &[]));
         if let Err(error) = sent {
             tracing::error!(%error, "init was not told");
         }
@@ -412,7 +460,10 @@ impl Daemon {
         let Some(channel) = &self.journal else { return };
         while let Some(record) = self.records.front() {
             let append = ToJournal::Append(record.clone());
-            match encode(&append).map_err(io::Error::other).and_then(|bytes| channel.send(&bytes, &[])) {
+            match encode(&append)
+                .map_err(io::Error::other)
+                .and_then(|bytes| channel.send(&bytes, &[]))
+            {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     self.journal = None;
@@ -425,9 +476,16 @@ impl Daemon {
             }
         }
         if self.records_lost > 0 {
-            let fields = vec![("count".to_owned(), core::mem::take(&mut self.records_lost).to_string())];
+            let fields = vec![(
+                "count".to_owned(),
+                core::mem::take(&mut self.records_lost).to_string(),
+            )];
             let code = "records-lost".to_owned();
-            self.records.push_back(Record::Event { severity: Severity::Warning, code, fields });
+            self.records.push_back(Record::Event {
+                severity: Severity::Warning,
+                code,
+                fields,
+            });
         }
     }
 }

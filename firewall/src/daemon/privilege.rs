@@ -8,8 +8,11 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::resource::{Resource, setrlimit};
 
 /// Rules and marks; binding to devices; ports below 1024.
-const KEPT: [Capability; 3] =
-    [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+const KEPT: [Capability; 3] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_BIND_SERVICE,
+];
 
 /// Descriptors: a copy of every media socket, and those under way to a reader that has not read yet.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -44,12 +47,25 @@ pub fn drop_privileges() -> io::Result<()> {
 }
 
 /// `SCHED_RR`, for this thread alone: the program that loads rulesets and the thread that waits for it go with the rest.
-#[allow(unsafe_code, reason = "no safe crate of the house has sched_setscheduler(2)")]
+#[allow(
+    unsafe_code,
+    reason = "no safe crate of the house has sched_setscheduler(2)"
+)]
 fn go_first() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    let parameters = libc::sched_param {
+        sched_priority: PRIORITY,
+    };
     // SAFETY: `parameters` lives through the call, which reads it only; 0 is the calling thread.
     let result = unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -21,7 +21,10 @@ pub(super) fn answer<K: Kernel>(
         ToStatus::Counters { id } => {
             let mut counters = broker.counters();
             counters.extend(drops.list(now).into_iter().map(|drop| {
-                let name = format!("firewall_drops_total{{reason=\"{}\",zone=\"{}\"}}", drop.reason, drop.zone);
+                let name = format!(
+                    "firewall_drops_total{{reason=\"{}\",zone=\"{}\"}}",
+                    drop.reason, drop.zone
+                );
                 (name, drop.count)
             }));
             counters.truncate(MAX_COUNTERS);
@@ -38,12 +41,17 @@ pub(super) fn answer<K: Kernel>(
                 FromStatus::Refused { id }
             }
         }
-        ToStatus::Drops { id } => FromStatus::Drops { id, drops: drops.list(now) },
+        ToStatus::Drops { id } => FromStatus::Drops {
+            id,
+            drops: drops.list(now),
+        },
         ToStatus::Reset { id } if broker.is_lab() => {
             broker.reset(now);
             drops.zero();
             FromStatus::Done { id }
         }
-        ToStatus::Reset { id } | ToStatus::Calls { id, .. } | ToStatus::Processes { id } => FromStatus::Refused { id },
+        ToStatus::Reset { id } | ToStatus::Calls { id, .. } | ToStatus::Processes { id } => {
+            FromStatus::Refused { id }
+        }
     }
 }

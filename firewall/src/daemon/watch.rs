@@ -50,17 +50,23 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)? })
+        Ok(Self {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        })
     }
 
     /// Waits for something to read, or for a far end to go.
     pub(super) fn add(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
-        Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, number(source)))?)
+        Ok(self
+            .epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, number(source)))?)
     }
 
     /// Waits until it can be written to.
     pub(super) fn add_writable(&self, fd: impl AsFd, source: Source) -> io::Result<()> {
-        Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLOUT, number(source)))?)
+        Ok(self
+            .epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLOUT, number(source)))?)
     }
 
     /// Stops watching; copies of the socket elsewhere would keep it watched otherwise.
@@ -82,8 +88,13 @@ impl Watch {
         };
         events.clear();
         events.extend(raw.iter().take(count).filter_map(|event| {
-            let hung_up = event.events().intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
-            Some(Event { source: source(event.data())?, hung_up })
+            let hung_up = event
+                .events()
+                .intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+            Some(Event {
+                source: source(event.data())?,
+                hung_up,
+            })
         }));
         Ok(())
     }
@@ -94,7 +105,10 @@ pub(super) fn is_hung_up(channel: &sandbox::channel::Channel) -> bool {
     let mut polled = [PollFd::new(channel.as_fd(), PollFlags::empty())];
     let polled_ok = poll(&mut polled, PollTimeout::ZERO).is_ok();
     let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
-    polled_ok && polled.iter().any(|fd| fd.revents().is_some_and(|events| events.intersects(gone)))
+    polled_ok
+        && polled
+            .iter()
+            .any(|fd| fd.revents().is_some_and(|events| events.intersects(gone)))
 }
 
 fn number(source: Source) -> u64 {
@@ -104,7 +118,13 @@ fn number(source: Source) -> u64 {
         Source::Log => 2,
         Source::Management => 3,
         Source::Journal => 4,
-        Source::Asker(role) => ASKERS + Role::ALL.iter().position(|other| *other == role).map_or(0, |n| n as u64),
+        Source::Asker(role) => {
+            ASKERS
+                + Role::ALL
+                    .iter()
+                    .position(|other| *other == role)
+                    .map_or(0, |n| n as u64)
+        }
         Source::Broker(token) => BROKER + token,
     }
 }
@@ -131,7 +151,13 @@ mod tests {
 
     #[test]
     fn every_source_survives_its_number() {
-        let fixed = [Source::Control, Source::Commit, Source::Log, Source::Management, Source::Journal];
+        let fixed = [
+            Source::Control,
+            Source::Commit,
+            Source::Log,
+            Source::Management,
+            Source::Journal,
+        ];
         let askers = Role::ALL.map(Source::Asker);
         let sockets = [Source::Broker(1), Source::Broker(1 << 20)];
         for each in fixed.into_iter().chain(askers).chain(sockets) {

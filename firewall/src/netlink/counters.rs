@@ -37,7 +37,11 @@ impl Socket {
     pub fn counters(&mut self, zero: bool) -> io::Result<Vec<Counter>> {
         let sequence = self.next_sequence();
         let mut writer = Writer::default();
-        let kind = if zero { LIST_AND_ZERO_OBJECTS } else { LIST_OBJECTS };
+        let kind = if zero {
+            LIST_AND_ZERO_OBJECTS
+        } else {
+            LIST_OBJECTS
+        };
         writer.begin_netfilter(kind, DUMP, sequence, FAMILY, 0);
         writer.text(OBJECT_TABLE, TABLE);
         writer.attribute(OBJECT_TYPE, &TYPE_COUNTER.to_be_bytes());
@@ -45,7 +49,9 @@ impl Socket {
         let mut counters = Vec::new();
         self.dump(writer.bytes(), sequence, |message| {
             if message.kind == NEW_OBJECT {
-                counters.extend(counter(message.body.get(FAMILY_HEADER..).unwrap_or_default()));
+                counters.extend(counter(
+                    message.body.get(FAMILY_HEADER..).unwrap_or_default(),
+                ));
             }
         })?;
         Ok(counters)
@@ -61,11 +67,16 @@ fn counter(body: &[u8]) -> Option<Counter> {
             OBJECT_TABLE => table = Some(text(value)),
             OBJECT_NAME => name = Some(text(value)),
             OBJECT_DATA => {
-                packets = attributes(value).find(|(kind, _)| *kind == COUNTER_PACKETS).map(|(_, n)| number64(n));
+                packets = attributes(value)
+                    .find(|(kind, _)| *kind == COUNTER_PACKETS)
+                    .map(|(_, n)| number64(n));
             }
             _ => {}
         }
     }
     // Kernels filter the dump by table themselves, older ones did not.
-    (table.as_deref() == Some(TABLE)).then_some(Counter { name: name?, packets: packets? })
+    (table.as_deref() == Some(TABLE)).then_some(Counter {
+        name: name?,
+        packets: packets?,
+    })
 }

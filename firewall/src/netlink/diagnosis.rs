@@ -32,7 +32,9 @@ impl Socket {
             let mut writer = Writer::default();
             writer.begin(BY_FAMILY, DUMP, sequence, &request(family, port));
             writer.end();
-            self.dump(writer.bytes(), sequence, |message| peers.extend(peer(message.body, port)))?;
+            self.dump(writer.bytes(), sequence, |message| {
+                peers.extend(peer(message.body, port))
+            })?;
         }
         Ok(peers)
     }
@@ -77,7 +79,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).unwrap();
         let (server, _) = listener.accept().unwrap();
-        assert_eq!(socket.connections(address.port()).unwrap(), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(
+            socket.connections(address.port()).unwrap(),
+            [IpAddr::V4(Ipv4Addr::LOCALHOST)]
+        );
         // The client's close comes first, so that no state but TIME_WAIT is left on the far side.
         drop(client);
         drop(server);

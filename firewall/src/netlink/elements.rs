@@ -51,7 +51,13 @@ impl Element {
     /// An element whose family is that of `address`, and whose key begins with it.
     #[must_use]
     pub fn new(set: Set, address: IpAddr) -> Self {
-        Self { set, family: SetFamily::of(&address), key: [0; KEY_OCTETS], length: 0 }.address(address)
+        Self {
+            set,
+            family: SetFamily::of(&address),
+            key: [0; KEY_OCTETS],
+            length: 0,
+        }
+        .address(address)
     }
 
     /// The same with an address appended to the key.
@@ -89,7 +95,9 @@ impl Element {
 impl core::fmt::Debug for Element {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{}{}:", self.set.stem(), self.family.digit())?;
-        self.key().iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        self.key()
+            .iter()
+            .try_for_each(|octet| write!(f, "{octet:02x}"))
     }
 }
 
@@ -141,7 +149,9 @@ impl Socket {
             // All answers are queued when `send` returns: once the last message's has been seen, no waiting.
             let bytes = match self.receive(&mut buffer, !acknowledged) {
                 Ok(bytes) => bytes,
-                Err(error) if acknowledged && error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if acknowledged && error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
             for message in messages(bytes) {
@@ -171,7 +181,11 @@ impl Socket {
             for (_, items) in content.filter(|(kind, _)| *kind == LIST_CONTENT) {
                 for (_, item) in attributes(items) {
                     for (_, key) in attributes(item).filter(|(kind, _)| *kind == ELEMENT_KEY) {
-                        keys.extend(attributes(key).filter(|(kind, _)| *kind == DATA_VALUE).map(|(_, v)| v.to_vec()));
+                        keys.extend(
+                            attributes(key)
+                                .filter(|(kind, _)| *kind == DATA_VALUE)
+                                .map(|(_, v)| v.to_vec()),
+                        );
                     }
                 }
             }
@@ -185,7 +199,11 @@ fn next_run<'a>(rest: &mut &'a [Change]) -> Option<&'a [Change]> {
     let first = rest.first()?;
     let length = match first {
         Change::Flush(..) => 1,
-        _ => rest.iter().take(ELEMENTS_PER_MESSAGE).take_while(|change| alike(first, change)).count(),
+        _ => rest
+            .iter()
+            .take(ELEMENTS_PER_MESSAGE)
+            .take_while(|change| alike(first, change))
+            .count(),
     };
     let (run, after) = rest.split_at_checked(length)?;
     *rest = after;
@@ -227,7 +245,9 @@ fn write_run(writer: &mut Writer, run: &[Change], flags: u16, sequence: u32) {
 
 fn write_element(writer: &mut Writer, element: &Element, timeout: Option<Duration>) {
     writer.nested(LIST_ITEM, |writer| {
-        writer.nested(ELEMENT_KEY, |writer| writer.attribute(DATA_VALUE, element.key()));
+        writer.nested(ELEMENT_KEY, |writer| {
+            writer.attribute(DATA_VALUE, element.key())
+        });
         if let Some(timeout) = timeout {
             let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             writer.attribute(ELEMENT_TIMEOUT, &milliseconds.to_be_bytes());
@@ -238,7 +258,11 @@ fn write_element(writer: &mut Writer, element: &Element, timeout: Option<Duratio
 /// Name of the set in a message of the kernel; tests and the log of a failed change use it.
 #[must_use]
 pub fn describe(changes: &[Change]) -> String {
-    let mut words: Vec<String> = changes.iter().take(4).map(|change| format!("{change:?}")).collect();
+    let mut words: Vec<String> = changes
+        .iter()
+        .take(4)
+        .map(|change| format!("{change:?}"))
+        .collect();
     if changes.len() > 4 {
         words.push(format!("and {} more", changes.len() - 4));
     }
@@ -255,13 +279,21 @@ mod tests {
             .port(16384)
             .address("198.51.100.7".parse().unwrap())
             .port(0x1234);
-        assert_eq!(element.key(), [192, 0, 2, 1, 0x40, 0, 0, 0, 198, 51, 100, 7, 0x12, 0x34, 0, 0]);
+        assert_eq!(
+            element.key(),
+            [
+                192, 0, 2, 1, 0x40, 0, 0, 0, 198, 51, 100, 7, 0x12, 0x34, 0, 0
+            ]
+        );
     }
 
     #[test]
     fn the_longest_key_fits() {
         let address: IpAddr = "2001:db8::1".parse().unwrap();
-        let element = Element::new(Set::MediaPeer, address).port(1).address(address).port(2);
+        let element = Element::new(Set::MediaPeer, address)
+            .port(1)
+            .address(address)
+            .port(2);
         assert_eq!(element.key().len(), KEY_OCTETS);
         assert_eq!(element.key()[38..], [0, 0]);
     }

@@ -59,7 +59,9 @@ impl Log {
     /// a flood of entries cannot hold the caller.
     pub fn take(&self) -> Vec<Entry> {
         let mut buffer = [0; 16 * 1024];
-        let Ok(bytes) = self.socket.receive(&mut buffer, false) else { return Vec::new() };
+        let Ok(bytes) = self.socket.receive(&mut buffer, false) else {
+            return Vec::new();
+        };
         messages(bytes)
             .filter(|message| message.kind == PACKET)
             .map(|message| entry(message.body.get(FAMILY_HEADER..).unwrap_or_default()))
@@ -74,7 +76,10 @@ impl std::os::fd::AsFd for Log {
 }
 
 fn entry(body: &[u8]) -> Entry {
-    let mut entry = Entry { prefix: String::new(), head: Vec::new() };
+    let mut entry = Entry {
+        prefix: String::new(),
+        head: Vec::new(),
+    };
     for (kind, value) in attributes(body) {
         match kind {
             ENTRY_PREFIX => entry.prefix = text(value),

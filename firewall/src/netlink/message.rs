@@ -34,7 +34,8 @@ impl Writer {
         self.begun = self.bytes.len();
         self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(flags | REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
         self.bytes.extend_from_slice(family_header);
@@ -42,7 +43,14 @@ impl Writer {
     }
 
     /// Begins an nfnetlink message; `resource` is a group, a subsystem or 0.
-    pub(super) fn begin_netfilter(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) {
+    pub(super) fn begin_netfilter(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        sequence: u32,
+        family: u8,
+        resource: u16,
+    ) {
         let [high, low] = resource.to_be_bytes();
         self.begin(kind, flags, sequence, &[family, 0, high, low]);
     }
@@ -120,7 +128,13 @@ impl Message<'_> {
         if self.kind != ERROR {
             return None;
         }
-        Some(self.body.first_chunk::<4>().map_or(nix::errno::Errno::EINVAL as i32, |bytes| -i32::from_ne_bytes(*bytes)))
+        Some(
+            self.body
+                .first_chunk::<4>()
+                .map_or(nix::errno::Errno::EINVAL as i32, |bytes| {
+                    -i32::from_ne_bytes(*bytes)
+                }),
+        )
     }
 }
 
@@ -153,13 +167,18 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 
 /// Text of an attribute up to its zero octet.
 pub(super) fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|&octet| octet == 0).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|&octet| octet == 0)
+        .unwrap_or(value.len());
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// 64-bit number in network order.
 pub(super) fn number64(value: &[u8]) -> u64 {
-    value.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    value
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -178,7 +197,10 @@ mod tests {
         assert_eq!((read[0].kind, read[0].sequence), (0x0a0c, 7));
         let outer: Vec<_> = attributes(&read[0].body[FAMILY_HEADER..]).collect();
         assert_eq!(text(outer[0].1), "gatehouse");
-        assert_eq!(attributes(outer[1].1).collect::<Vec<_>>(), [(1, &[1_u8, 2, 3][..])]);
+        assert_eq!(
+            attributes(outer[1].1).collect::<Vec<_>>(),
+            [(1, &[1_u8, 2, 3][..])]
+        );
     }
 
     proptest::proptest! {

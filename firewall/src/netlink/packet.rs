@@ -30,12 +30,22 @@ impl Tuple {
                 // RFC 791 §3.1: only the first fragment has the ports.
                 let later_fragment = u16::from_be_bytes([fragment, rest]) & 0x1fff != 0;
                 let ports_at = (!later_fragment).then_some(usize::from(first & 0x0f) * 4);
-                (IpAddr::V4(source), IpAddr::V4(destination), protocol, ports_at)
+                (
+                    IpAddr::V4(source),
+                    IpAddr::V4(destination),
+                    protocol,
+                    ports_at,
+                )
             }
             6 => {
                 let source = Ipv6Addr::from(*head.get(8..24)?.first_chunk::<16>()?);
                 let destination = Ipv6Addr::from(*head.get(24..40)?.first_chunk::<16>()?);
-                (IpAddr::V6(source), IpAddr::V6(destination), *head.get(6)?, Some(40))
+                (
+                    IpAddr::V6(source),
+                    IpAddr::V6(destination),
+                    *head.get(6)?,
+                    Some(40),
+                )
             }
             _ => return None,
         };
@@ -43,7 +53,12 @@ impl Tuple {
             .filter(|_| matches!(protocol, 6 | 17))
             .and_then(|at| head.get(at..at + 4)?.first_chunk::<4>())
             .map(|&[s0, s1, d0, d1]| (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
-        Some(Self { source, destination, protocol, ports })
+        Some(Self {
+            source,
+            destination,
+            protocol,
+            ports,
+        })
     }
 
     /// `udp`, `tcp`, `icmp`, `icmpv6`, or the number.
@@ -77,23 +92,32 @@ mod tests {
 
     #[test]
     fn a_udp_packet_shows_its_five_tuple() {
-        let mut head = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 198, 51, 100, 66, 198, 51, 100, 1];
+        let mut head = vec![
+            0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 198, 51, 100, 66, 198, 51, 100, 1,
+        ];
         head.extend([0x13, 0xc5, 0x13, 0xc4, 0, 12, 0, 0]);
         let tuple = Tuple::read(&head).unwrap();
-        assert_eq!(tuple.ends(), ("198.51.100.66:5061".into(), "198.51.100.1:5060".into()));
+        assert_eq!(
+            tuple.ends(),
+            ("198.51.100.66:5061".into(), "198.51.100.1:5060".into())
+        );
         assert_eq!(tuple.protocol_name(), "udp");
     }
 
     #[test]
     fn ipv4_options_move_the_ports() {
-        let mut head = vec![0x46, 0, 0, 32, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 9, 9, 9, 9];
+        let mut head = vec![
+            0x46, 0, 0, 32, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 9, 9, 9, 9,
+        ];
         head.extend([0, 80, 0, 81]);
         assert_eq!(Tuple::read(&head).unwrap().ports, Some((80, 81)));
     }
 
     #[test]
     fn a_later_fragment_has_no_ports() {
-        let mut head = vec![0x45, 0, 0, 32, 0, 0, 0x00, 0x10, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let mut head = vec![
+            0x45, 0, 0, 32, 0, 0, 0x00, 0x10, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+        ];
         head.extend([0, 80, 0, 81]);
         assert_eq!(Tuple::read(&head).unwrap().ports, None);
     }

@@ -7,8 +7,8 @@ use std::{
 
 use nix::sys::{
     socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
-        sockopt,
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
+        setsockopt, socket, sockopt,
     },
     time::{TimeVal, TimeValLike},
 };
@@ -35,12 +35,21 @@ impl Socket {
     /// # Errors
     /// Whatever socket(2) and bind(2) say.
     pub fn open(protocol: SockProtocol) -> io::Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Beyond the limit of the system only with CAP_NET_ADMIN; without it, transactions are merely shorter.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &BUFFER);
         let _ = setsockopt(&fd, sockopt::SndBufForce, &BUFFER);
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS))?;
+        setsockopt(
+            &fd,
+            sockopt::ReceiveTimeout,
+            &TimeVal::seconds(ANSWER_SECONDS),
+        )?;
         Ok(Self { fd, sequence: 0 })
     }
 
@@ -53,7 +62,12 @@ impl Socket {
     /// Sends whole messages to the kernel.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         loop {
-            match sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
+            match sendto(
+                self.fd.as_raw_fd(),
+                bytes,
+                &NetlinkAddr::new(0, 0),
+                MsgFlags::empty(),
+            ) {
                 Ok(_) => return Ok(()),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -63,7 +77,11 @@ impl Socket {
 
     /// Reads one datagram, waiting for it or not.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8], wait: bool) -> io::Result<&'a [u8]> {
-        let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let flags = if wait {
+            MsgFlags::empty()
+        } else {
+            MsgFlags::MSG_DONTWAIT
+        };
         loop {
             match recv(self.fd.as_raw_fd(), buffer, flags) {
                 Ok(length) => return Ok(buffer.get(..length).unwrap_or_default()),
@@ -80,7 +98,12 @@ impl Socket {
     }
 
     /// Sends a dump request and gives each message of the answer to `each`.
-    pub(super) fn dump(&self, request: &[u8], sequence: u32, mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
+    pub(super) fn dump(
+        &self,
+        request: &[u8],
+        sequence: u32,
+        mut each: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
         self.drain();
         self.send(request)?;
         let mut buffer = vec![0; 64 * 1024];

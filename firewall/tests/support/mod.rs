@@ -61,7 +61,10 @@ impl Namespace {
                 job();
             }
         });
-        Self { jobs, tid: made.recv().unwrap() }
+        Self {
+            jobs,
+            tid: made.recv().unwrap(),
+        }
     }
 
     /// Runs something in it and waits for the result.
@@ -79,7 +82,14 @@ impl Namespace {
     pub(crate) fn ip(&self, arguments: &str) {
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
         self.run(move || {
-            assert!(Command::new("ip").args(&arguments).status().unwrap().success(), "ip {arguments:?}");
+            assert!(
+                Command::new("ip")
+                    .args(&arguments)
+                    .status()
+                    .unwrap()
+                    .success(),
+                "ip {arguments:?}"
+            );
         });
     }
 }
@@ -97,12 +107,19 @@ impl House {
     pub(crate) fn closed(ruleset: impl Ruleset) -> Self {
         let (gateway, outside) = (Namespace::new(), Namespace::new());
         gateway.ip("link set lo up");
-        gateway.ip(&format!("link add ext0 type veth peer name e0 netns {}", outside.tid));
+        gateway.ip(&format!(
+            "link add ext0 type veth peer name e0 netns {}",
+            outside.tid
+        ));
         for address in ["198.51.100.1/24", "2001:db8:e::1/64 nodad"] {
             gateway.ip(&format!("addr add {address} dev ext0"));
         }
         gateway.ip("link set ext0 up");
-        for address in ["198.51.100.10/24", "198.51.100.66/24", "2001:db8:e::10/64 nodad"] {
+        for address in [
+            "198.51.100.10/24",
+            "198.51.100.66/24",
+            "2001:db8:e::10/64 nodad",
+        ] {
             outside.ip(&format!("addr add {address} dev e0"));
         }
         outside.ip("link set e0 up");
@@ -111,7 +128,12 @@ impl House {
         let daemon = gateway.run(move || {
             thread::spawn(move || Daemon::start(far, ruleset).unwrap().run().unwrap())
         });
-        let house = Self { gateway, outside, control, daemon: Some(daemon) };
+        let house = Self {
+            gateway,
+            outside,
+            control,
+            daemon: Some(daemon),
+        };
         assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Closed);
         assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Ready);
         house
@@ -125,8 +147,17 @@ impl House {
     }
 
     pub(crate) fn commit(&self, revision: u64, document: &str) {
-        self.tell(&ToChild::Configuration { revision, document: document.to_owned() }, None);
-        assert_eq!(receive::<FromChild>(&self.control).0, FromChild::Committed { revision });
+        self.tell(
+            &ToChild::Configuration {
+                revision,
+                document: document.to_owned(),
+            },
+            None,
+        );
+        assert_eq!(
+            receive::<FromChild>(&self.control).0,
+            FromChild::Committed { revision }
+        );
     }
 
     pub(crate) fn tell(&self, message: &ToChild, fd: Option<OwnedFd>) {
@@ -150,7 +181,8 @@ impl House {
 
     /// A netlink socket in the daemon's namespace.
     pub(crate) fn netlink(&self) -> Socket {
-        self.gateway.run(|| Socket::open(SockProtocol::NetlinkNetFilter).unwrap())
+        self.gateway
+            .run(|| Socket::open(SockProtocol::NetlinkNetFilter).unwrap())
     }
 
     /// Stops the daemon.
@@ -166,7 +198,12 @@ pub(crate) fn receive<T: serde::de::DeserializeOwned>(channel: &Channel) -> (T, 
     let until = Instant::now() + PATIENCE;
     loop {
         match channel.recv(&mut buffer) {
-            Ok(received) => return (decode(&buffer[..received.length]).unwrap(), received.descriptors),
+            Ok(received) => {
+                return (
+                    decode(&buffer[..received.length]).unwrap(),
+                    received.descriptors,
+                );
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => panic!("{error}"),
         }
@@ -212,7 +249,13 @@ pub(crate) fn until(mut so: impl FnMut() -> bool) -> Duration {
 pub(crate) fn figures(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
-    format!("p50 {:?}, p99 {:?}, max {:?} over {} runs", at(50), at(99), at(100), times.len())
+    format!(
+        "p50 {:?}, p99 {:?}, max {:?} over {} runs",
+        at(50),
+        at(99),
+        at(100),
+        times.len()
+    )
 }
 
 pub(crate) const ID: RequestId = RequestId(1);

@@ -13,7 +13,8 @@ use broker_proto::{
 };
 use firewall::{
     broker::permissions::{
-        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers, ZonePermissions,
+        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
+        ZonePermissions,
     },
     daemon::commit::{Committed, Ruleset},
     nftables::names::{Field, Set, SetFamily, TABLE, Writer, mark},
@@ -31,8 +32,14 @@ impl Ruleset for Small {
         if document == "bad" {
             return Err("bad".into());
         }
-        nft(&format!("add chain inet {TABLE} in\nadd chain inet {TABLE} out\ndelete chain inet {TABLE} in\ndelete chain inet {TABLE} out\n{}", chains()))?;
-        Ok(Committed { permissions: permissions(), settings: settings(revision) })
+        nft(&format!(
+            "add chain inet {TABLE} in\nadd chain inet {TABLE} out\ndelete chain inet {TABLE} in\ndelete chain inet {TABLE} out\n{}",
+            chains()
+        ))?;
+        Ok(Committed {
+            permissions: permissions(),
+            settings: settings(revision),
+        })
     }
 }
 
@@ -43,19 +50,37 @@ fn nft(text: &str) -> Result<(), String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 fn sets() -> String {
     let mut text = String::new();
-    for set in Set::ALL.into_iter().filter(|set| set.writer() == Writer::Broker) {
+    for set in Set::ALL
+        .into_iter()
+        .filter(|set| set.writer() == Writer::Broker)
+    {
         for family in SetFamily::ALL {
             let fields: Vec<&str> = set
                 .key()
                 .iter()
-                .map(|field| if *field == Field::Address { family.address_type() } else { "inet_service" })
+                .map(|field| {
+                    if *field == Field::Address {
+                        family.address_type()
+                    } else {
+                        "inet_service"
+                    }
+                })
                 .collect();
             let (name, kind, size) = (set.name(family), fields.join(" . "), set.size());
             text += &format!("set {name} {{ type {kind}; flags timeout; size {size}; }}\n");
@@ -94,13 +119,28 @@ pub(crate) fn permissions() -> Permissions {
     let external = ZonePermissions {
         name: "external".into(),
         device: "ext0".into(),
-        addresses: vec!["198.51.100.1".parse().unwrap(), "2001:db8:e::1".parse().unwrap()],
-        media: Some(MediaPermissions { networks: Vec::new(), ports: (16384, 32767), peer_ports: (1024, 65535) }),
-        networks: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8:e::/64".parse().unwrap()],
+        addresses: vec![
+            "198.51.100.1".parse().unwrap(),
+            "2001:db8:e::1".parse().unwrap(),
+        ],
+        media: Some(MediaPermissions {
+            networks: Vec::new(),
+            ports: (16384, 32767),
+            peer_ports: (1024, 65535),
+        }),
+        networks: vec![
+            "198.51.100.0/24".parse().unwrap(),
+            "2001:db8:e::/64".parse().unwrap(),
+        ],
         strangers: Strangers { v4: true, v6: true },
         ..ZonePermissions::default()
     };
-    let listen = |transport| ListenPermission { role: Role::Sbc, zone: ZoneId(0), transport, port: 5060 };
+    let listen = |transport| ListenPermission {
+        role: Role::Sbc,
+        zone: ZoneId(0),
+        transport,
+        port: 5060,
+    };
     Permissions {
         zones: vec![external],
         listen: [listen(Transport::Udp), listen(Transport::Tcp)].into(),
