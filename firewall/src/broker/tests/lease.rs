@@ -1,0 +1,236 @@
+//! Leases: pinholes as narrow as they are named, and none that outlives its owner, its time or its permission.
+
+use super::*;
+
+#[test]
+fn a_pinhole_is_as_narrow_as_the_flow_says() {
+    let mut house = House::new();
+    let (lease, rtp) = house.opened(EXTERNAL, false, host("198.51.100.10"));
+    let at = |set| Element::new(set, rtp.ip()).port(rtp.port());
+    let alice = peer("198.51.100.10:4000");
+    assert_eq!(
+        house.elements(),
+        [at(Set::MediaHost).address(alice.ip())].into()
+    );
+    assert_eq!(
+        house.latch(lease, to("198.51.100.10:4000")),
+        FromBroker::Done { id: ID }
+    );
+    let exact = |set| at(set).address(alice.ip()).port(alice.port());
+    assert_eq!(
+        house.elements(),
+        [exact(Set::MediaPeer), exact(Set::MediaOut)].into()
+    );
+    assert_eq!(
+        house.latch(lease, Flow::default()),
+        FromBroker::Done { id: ID }
+    );
+    assert!(house.elements().is_empty());
+}
+
+#[test]
+fn a_latch_is_one_transaction() {
+    let mut house = House::new();
+    let (lease, _) = house.opened(EXTERNAL, false, host("198.51.100.10"));
+    let before = house.world.changes.get();
+    house.latch(lease, to("198.51.100.10:4000"));
+    assert_eq!(house.world.changes.get(), before + 1);
+}
+
+#[test]
+fn a_socket_is_connected_only_to_a_peer_of_both_directions() {
+    let mut house = House::new();
+    let (lease, rtp) = house.opened(EXTERNAL, false, host("198.51.100.10"));
+    let alice = peer("198.51.100.10:4000");
+    house.latch(
+        lease,
+        Flow {
+            admit: Admit::Peer(alice),
+            send_to: Some(peer("198.51.100.10:4002")),
+        },
+    );
+    assert!(house.world.aimed.borrow().is_empty());
+    house.latch(lease, to("198.51.100.10:4000"));
+    house.latch(lease, host("198.51.100.10"));
+    assert_eq!(
+        *house.world.aimed.borrow(),
+        [(rtp, Some(alice)), (rtp, None)]
+    );
+}
+
+#[test]
+fn a_peer_outside_the_policy_is_refused_and_changes_nothing() {
+    let mut house = House::new();
+    assert_eq!(
+        house.open(INTERNAL, true, to("198.51.100.10:4000")),
+        refused(Refusal::PeerOutsidePolicy)
+    );
+    let (lease, _) = house.opened(EXTERNAL, true, host("198.51.100.10"));
+    let before = house.elements();
+    for bad in [
+        "198.51.100.10:1023",
+        "192.0.2.10:4000",
+        "203.0.113.10:8443",
+        "198.51.100.1:5060",
+    ] {
+        assert_eq!(
+            house.latch(lease, to(bad)),
+            refused(Refusal::PeerOutsidePolicy),
+            "{bad}"
+        );
+    }
+    assert_eq!(house.elements(), before);
+}
+
+#[test]
+fn an_unknown_lease_is_refused() {
+    let mut house = House::new();
+    let (lease, _) = house.opened(EXTERNAL, true, Flow::default());
+    let other = LeaseId(lease.0 + 1);
+    assert_eq!(
+        house.latch(other, Flow::default()),
+        refused(Refusal::UnknownLease)
+    );
+    assert_eq!(
+        house.ask_sbc(ToBroker::CloseMedia {
+            id: ID,
+            lease: other
+        }),
+        refused(Refusal::UnknownLease)
+    );
+    let renew = ToBroker::RenewMedia {
+        id: ID,
+        lease: other,
+        ttl_seconds: 1,
+    };
+    assert_eq!(house.ask_sbc(renew), refused(Refusal::UnknownLease));
+}
+
+#[test]
+fn close_takes_the_pinhole_away_before_the_answer_and_shuts_the_socket() {
+    let mut house = House::new();
+    let (lease, rtp) = house.opened(EXTERNAL, false, to("198.51.100.10:4000"));
+    assert_eq!(house.elements().len(), 2);
+    house
+        .broker
+        .request(house.now, Role::Sbc, ToBroker::CloseMedia { id: ID, lease });
+    assert!(house.elements().is_empty());
+    assert!(house.world.shut.borrow().contains(&rtp));
+    assert_eq!(house.messages().remove(0).0, FromBroker::Done { id: ID });
+    assert!(
+        house.world.bound.borrow().is_empty(),
+        "the port is free again"
+    );
+    assert_eq!(
+        house.ask_sbc(ToBroker::CloseMedia { id: ID, lease }),
+        refused(Refusal::UnknownLease)
+    );
+}
+
+#[test]
+fn a_lease_ends_by_itself_unless_renewed() {
+    let mut house = House::new();
+    let (lease, _) = house.opened(EXTERNAL, false, to("198.51.100.10:4000"));
+    assert_eq!(house.pass(59_000), []);
+    assert_eq!(
+        house.ask_sbc(ToBroker::RenewMedia {
+            id: ID,
+            lease,
+            ttl_seconds: 30
+        }),
+        FromBroker::Done { id: ID }
+    );
+    assert_eq!(house.pass(29_999), []);
+    assert_eq!(house.elements().len(), 2);
+    assert_eq!(house.pass(1), [FromBroker::LeaseEnded { lease }]);
+    assert!(house.elements().is_empty());
+    assert_eq!(house.broker.deadline(), None);
+}
+
+#[test]
+fn times_to_live_are_capped_and_never_zero() {
+    let mut house = House::new();
+    let open = |ttl_seconds| ToBroker::OpenMedia {
+        id: ID,
+        zone: EXTERNAL,
+        family: Family::V4,
+        pair: false,
+        flow: Flow::default(),
+        ttl_seconds,
+    };
+    assert_eq!(house.ask_sbc(open(0)), refused(Refusal::OutOfRange));
+    let answer = house.ask_sbc(open(u32::MAX));
+    assert!(
+        matches!(
+            answer,
+            FromBroker::MediaOpened {
+                ttl_seconds: MAX_TTL_SECONDS,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn the_death_of_the_sbc_ends_all_leases_in_one_transaction() {
+    let mut house = House::new();
+    for _ in 0..100 {
+        house.opened(EXTERNAL, true, to("198.51.100.10:4000"));
+    }
+    assert_eq!(house.elements().len(), 300);
+    let before = house.world.changes.get();
+    house.broker.detach(house.now, Role::Sbc);
+    assert_eq!(house.world.changes.get(), before + 1);
+    assert!(house.elements().is_empty());
+    assert!(house.messages().is_empty());
+    assert!(house.world.bound.borrow().is_empty());
+}
+
+#[test]
+fn a_new_sbc_does_not_inherit_the_leases_of_the_old() {
+    let mut house = House::new();
+    let (lease, _) = house.opened(EXTERNAL, true, to("198.51.100.10:4000"));
+    house.attach(Role::Sbc);
+    assert!(house.elements().is_empty());
+    assert_eq!(
+        house.latch(lease, Flow::default()),
+        refused(Refusal::UnknownLease)
+    );
+}
+
+#[test]
+fn silence_closes_pinholes_health_opens_them_again_and_long_silence_kills() {
+    let mut house = House::new();
+    house.opened(EXTERNAL, false, to("198.51.100.10:4000"));
+    house.pass(60_000 - 1000);
+    assert_eq!(
+        house.elements().len(),
+        2,
+        "nothing is demanded before the first Health"
+    );
+    house.health(1);
+    house.pass(74);
+    assert_eq!(house.elements().len(), 2);
+    house.pass(1);
+    assert!(house.elements().is_empty());
+    let during = house.opened(EXTERNAL, false, to("198.51.100.11:4000"));
+    assert!(
+        house.elements().is_empty(),
+        "a silent process opens nothing"
+    );
+    house.health(2);
+    assert_eq!(house.elements().len(), 4);
+    house.ask_sbc(ToBroker::CloseMedia {
+        id: ID,
+        lease: during.0,
+    });
+    assert_eq!(house.elements().len(), 2);
+    house.pass(75);
+    house.pass(424);
+    assert_eq!(house.silent, []);
+    house.pass(1);
+    assert_eq!(house.silent, [Role::Sbc]);
+    house.health(3);
+    assert!(house.elements().is_empty());
+}
