@@ -126,6 +126,8 @@ pub enum Set {
     GreyRate,
     /// Rate of SYN by source: address.
     SynRate,
+    /// Rate of new UDP flows by source: address.
+    FlowRate,
     /// Live TCP connections by source: address.
     Connections,
     /// Packets inward by pinhole: local address . local port.
@@ -136,7 +138,7 @@ pub enum Set {
 
 impl Set {
     /// All of them, in the order in which they are declared.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::MediaAny,
         Self::MediaHost,
         Self::MediaPeer,
@@ -151,6 +153,7 @@ impl Set {
         Self::PeerRate,
         Self::GreyRate,
         Self::SynRate,
+        Self::FlowRate,
         Self::Connections,
         Self::MediaRate,
         Self::MediaOutRate,
@@ -174,6 +177,7 @@ impl Set {
             Self::PeerRate => "peer_rate",
             Self::GreyRate => "grey_rate",
             Self::SynRate => "syn_rate",
+            Self::FlowRate => "flow_rate",
             Self::Connections => "connections",
             Self::MediaRate => "media_rate",
             Self::MediaOutRate => "media_out_rate",
@@ -203,6 +207,7 @@ impl Set {
             | Self::PeerRate
             | Self::GreyRate
             | Self::SynRate
+            | Self::FlowRate
             | Self::Connections => &[Address],
         }
     }
@@ -225,6 +230,7 @@ impl Set {
             | Self::PeerRate
             | Self::GreyRate
             | Self::SynRate
+            | Self::FlowRate
             | Self::Connections
             | Self::MediaRate
             | Self::MediaOutRate => Writer::Rules,
@@ -238,7 +244,7 @@ impl Set {
             Self::MediaAny | Self::MediaHost | Self::MediaPeer | Self::MediaOut => 32_768,
             Self::MediaRate | Self::MediaOutRate | Self::PeerRate => 32_768,
             Self::BanHostSip | Self::BanHostAll | Self::BanFlowSip | Self::BanFlowAll | Self::Greylist => 65_536,
-            Self::SipFlow | Self::UdpRate | Self::GreyRate | Self::SynRate | Self::Connections => 65_536,
+            Self::SipFlow | Self::UdpRate | Self::GreyRate | Self::SynRate | Self::FlowRate | Self::Connections => 65_536,
         }
     }
 }

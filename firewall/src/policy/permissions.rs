@@ -1,0 +1,108 @@
+//! The broker's part of the configuration: who may listen where, connect whereto, and lend media to whom.
+
+use appliance_config::{Document, Service, ZoneKind};
+use broker_proto::{
+    Role,
+    settings::{Transport, ZoneId},
+};
+
+use super::{Addressing, Policy, Protocol, Zone, disjoint, settings::transport};
+use crate::broker::permissions::{
+    Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers, ZonePermissions,
+};
+
+/// What the broker may grant under `document`, whose policy is `policy`.
+#[must_use]
+pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
+    let named = |name: &str| policy.zones.iter().find(|zone| zone.name == name).map(|zone| zone.id);
+    let listen = document.listeners.iter().filter_map(|listener| {
+        let (role, transport) = match listener.service {
+            Service::SipUdp => (Role::Sbc, Transport::Udp),
+            Service::SipTcp => (Role::Sbc, Transport::Tcp),
+            Service::SipTls | Service::SipWss => (Role::Sbc, Transport::Tls),
+            Service::ManagementHttps => (Role::Management, Transport::Tls),
+        };
+        Some(ListenPermission { role, zone: named(&listener.zone)?, transport, port: listener.port })
+    });
+    let trunks = document.trunks.iter().map(|trunk| (&trunk.zone, &trunk.addresses, trunk.transport));
+    let registrar = document.sip.registrar.iter().map(|pbx| (&pbx.zone, &pbx.addresses, pbx.transport));
+    let sip = trunks.chain(registrar).flat_map(|(zone, addresses, reach)| {
+        let zone = named(zone);
+        addresses.iter().filter_map(move |peer| {
+            Some(ConnectPermission { role: Role::Sbc, zone: zone?, transport: transport(reach), peer: *peer })
+        })
+    });
+    let others = policy.zones.iter().flat_map(|zone| zone.peers.iter().map(|peer| (zone.id, peer)));
+    let others = others.filter(|(_, peer)| peer.role != Role::Sbc).map(|(zone, peer)| ConnectPermission {
+        role: peer.role,
+        zone,
+        transport: if peer.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp },
+        peer: peer.address,
+    });
+    let limits = &document.limits;
+    Permissions {
+        zones: policy.zones.iter().map(zone_permissions).collect(),
+        listen: listen.collect(),
+        connect: sip.chain(others).collect(),
+        forbidden_networks: management_networks(document, policy),
+        allow_list: disjoint(policy.zones.iter().flat_map(|zone| zone.allow_list.iter().copied())),
+        bounds: Bounds {
+            calls: limits.calls,
+            call_rate: limits.call_rate,
+            media_sockets: limits.media_sockets,
+            bans: document.bans.numbers.maximum,
+            ban_seconds: document.bans.numbers.seconds_max,
+            connections: limits.connections,
+            connections_per_source: limits.connections_per_source,
+        },
+        lab: document.lab,
+    }
+}
+
+fn zone_permissions(zone: &Zone) -> ZonePermissions {
+    let families = || zone.v4.iter().chain(&zone.v6);
+    let strangers = |family: &Option<Addressing>| family.as_ref().is_some_and(|family| family.strangers);
+    ZonePermissions {
+        name: zone.name.clone(),
+        device: zone.interface.clone(),
+        addresses: families().flat_map(|family| family.own.iter().copied()).collect(),
+        learnt: families().any(|family| family.learnt),
+        media: zone.media.as_ref().map(|media| MediaPermissions {
+            networks: media.networks.clone(),
+            ports: (*media.ports.start(), *media.ports.end()),
+            peer_ports: (*media.peer_ports.start(), *media.peer_ports.end()),
+        }),
+        networks: zone.networks.clone(),
+        strangers: Strangers { v4: strangers(&zone.v4), v6: strangers(&zone.v6) },
+        bogons: zone.bogons.clone(),
+        not_bogon: zone.not_bogon.clone(),
+    }
+}
+
+/// Networks of the management zones: no media peer may lie there.
+fn management_networks(document: &Document, policy: &Policy) -> Vec<ipnet::IpNet> {
+    let managed = |id: ZoneId| {
+        document.zones.get(usize::from(id.0)).is_some_and(|zone| zone.kind == ZoneKind::Management)
+    };
+    let zones = policy.zones.iter().filter(|zone| managed(zone.id));
+    disjoint(zones.flat_map(|zone| zone.networks.iter().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::lab;
+
+    #[test]
+    fn the_laboratory_grants_what_it_names_and_nothing_else() {
+        let document = lab();
+        let permissions = permissions(&document, &Policy::of(&document));
+        assert_eq!(permissions.listen.len(), 5);
+        // Registrar and two trunks, two addresses each.
+        assert_eq!(permissions.connect.len(), 6 + document.host.ntp.len());
+        assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));
+        assert!(permissions.zones[0].media.is_some() && permissions.zones[2].media.is_none());
+        assert!(permissions.zones[0].strangers.v4 && !permissions.zones[1].strangers.v4);
+        assert_eq!(permissions.forbidden_networks, disjoint(document.zones[2].networks()));
+    }
+}

@@ -1,0 +1,143 @@
+//! The sbc's part of the configuration as typed values: it reads no file. Called by the daemon at each commit.
+
+use appliance_config::{Action, Document, Origin, Transport as Reach, ZoneKind as Kind};
+use broker_proto::settings::{
+    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings, Transport, Trunk,
+    TrunkRegistration, Zone, ZoneId, ZoneKind,
+};
+
+/// The sbc's settings of a checked document. `revision` counts commits.
+#[must_use]
+pub fn to_settings(document: &Document, revision: u64) -> Settings {
+    let zone_of = |name: &str| {
+        let index = document.zones.iter().position(|zone| zone.name == name)?;
+        u8::try_from(index).ok().map(ZoneId)
+    };
+    Settings {
+        revision,
+        domain: document.sip.domain.clone(),
+        zones: document.zones.iter().zip(0u8..).map(|(zone, id)| to_zone(zone, ZoneId(id))).collect(),
+        listeners: document.listeners.iter().filter_map(|l| listener(l, zone_of(&l.zone)?)).collect(),
+        registrar: document.sip.registrar.as_ref().and_then(|registrar| {
+            Some(Registrar {
+                zone: zone_of(&registrar.zone)?,
+                addresses: registrar.addresses.clone(),
+                transport: transport(registrar.transport),
+            })
+        }),
+        trunks: document.trunks.iter().filter_map(|t| Some(trunk(t, zone_of(&t.zone)?))).collect(),
+        routes: document.routes.iter().map(route).collect(),
+        limits: limits(&document.limits),
+        lab: document.lab,
+    }
+}
+
+/// The same transport in the words of the broker.
+#[must_use]
+pub const fn transport(reach: Reach) -> Transport {
+    match reach {
+        Reach::Udp => Transport::Udp,
+        Reach::Tcp => Transport::Tcp,
+        Reach::Tls => Transport::Tls,
+    }
+}
+
+fn to_zone(zone: &appliance_config::Zone, id: ZoneId) -> Zone {
+    let kind = match zone.kind {
+        Kind::External => ZoneKind::External,
+        Kind::Internal => ZoneKind::Internal,
+        Kind::Management => ZoneKind::Management,
+        Kind::Partner => ZoneKind::Partner,
+    };
+    Zone { id, name: zone.name.clone(), kind, addresses: zone.addresses(), networks: zone.networks() }
+}
+
+fn listener(listener: &appliance_config::Listener, zone: ZoneId) -> Option<Listener> {
+    use appliance_config::Service;
+    let transport = match listener.service {
+        Service::SipUdp => Transport::Udp,
+        Service::SipTcp => Transport::Tcp,
+        Service::SipTls => Transport::Tls,
+        // The sbc has no listener of these.
+        Service::SipWss | Service::ManagementHttps => return None,
+    };
+    Some(Listener { zone, transport, port: listener.port })
+}
+
+fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
+    let registration = trunk.registration.as_ref().map(|registration| TrunkRegistration {
+        user: registration.user.clone(),
+        realm: registration.realm.clone(),
+        interval_seconds: registration.interval_seconds,
+        secret: SecretId(registration.secret.clone()),
+    });
+    Trunk {
+        name: trunk.name.clone(),
+        zone,
+        addresses: trunk.addresses.clone(),
+        transport: transport(trunk.transport),
+        registration,
+    }
+}
+
+fn route(route: &appliance_config::Route) -> Route {
+    use broker_proto::settings::Origin as From;
+    let from = route.from.iter().map(|origin| match origin {
+        Origin::Registered => From::Registered,
+        Origin::Internal => From::Internal,
+        Origin::Registrar => From::Registrar,
+        Origin::Trunk(name) => From::Trunk(name.clone()),
+    });
+    let action = match &route.action {
+        Action::Registrar => RouteAction::Registrar,
+        Action::Trunks(names) => RouteAction::Trunks(names.clone()),
+        Action::Binding => RouteAction::Binding,
+        Action::Refuse(status) => RouteAction::Refuse(*status),
+    };
+    Route {
+        name: route.name.clone(),
+        from: from.collect(),
+        called: NumberPattern {
+            prefix: route.called.prefix.clone(),
+            digits_min: route.called.digits.first,
+            digits_max: route.called.digits.last,
+            range: route.called.range.map(|range| (range.first, range.last)),
+        },
+        strip: route.strip,
+        prepend: route.prepend.clone(),
+        action,
+    }
+}
+
+const fn limits(limits: &appliance_config::Limits) -> Limits {
+    Limits {
+        calls: limits.calls,
+        calls_per_source: limits.calls_per_source,
+        call_rate: limits.call_rate,
+        registrations: limits.registrations,
+        connections: limits.connections,
+        message_octets: limits.message_octets,
+        media_timeout_seconds: limits.media_timeout_seconds,
+        call_seconds: limits.call_seconds,
+        idle_connection_seconds: limits.idle_connection_seconds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::lab;
+
+    #[test]
+    fn the_sbc_learns_the_laboratory_but_no_management_listener() {
+        let document = lab();
+        let settings = to_settings(&document, 7);
+        assert_eq!((settings.revision, settings.domain.as_str(), settings.lab), (7, "lab.test", true));
+        assert_eq!(settings.zones.iter().map(|z| z.id.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(settings.listeners.len(), 4);
+        assert!(settings.listeners.iter().all(|listener| listener.zone != ZoneId(2)));
+        assert_eq!(settings.registrar.map(|registrar| registrar.zone), Some(ZoneId(1)));
+        assert_eq!(settings.trunks.len(), 2);
+        assert_eq!(settings.routes.len(), document.routes.len());
+    }
+}
