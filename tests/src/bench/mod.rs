@@ -1,0 +1,18 @@
+//! Benchmarks: the product and a well-known peer do the same work on the same cores in one run, and what counts is the
+//! ratio. `gatehouse-bench` prints a table and one line of JSON.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`relay`] | G.711 calls through our media threads and through rtpengine |
+//! | [`generator`] | sends and receives the calls' packets |
+//! | [`subject`] | our media threads in a process of their own |
+//! | [`rtpengine`] | the peer for media, by its control protocol |
+//! | [`cpu`] | processor time of a process |
+//! | [`namespace`] | a loopback that nobody else uses |
+
+pub mod cpu;
+pub mod generator;
+pub mod namespace;
+pub mod relay;
+pub mod rtpengine;
+pub mod subject;

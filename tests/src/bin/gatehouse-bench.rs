@@ -1,0 +1,67 @@
+//! `gatehouse-bench relay|sip|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
+//! tests/packages.txt. Prints a table for each bench and one line of JSON at the end.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use e2e::bench::{namespace, relay, subject};
+use serde_json::json;
+
+const USAGE: &str = "usage: gatehouse-bench relay [--calls N]... [--seconds N] [--rounds N]
+       gatehouse-bench all";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gatehouse-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
+    match words {
+        ["subject", calls, a, b] => {
+            let phones: [SocketAddr; 2] = [a.parse()?, b.parse()?];
+            subject::run(calls.parse()?, phones)?;
+        }
+        ["relay", options @ ..] => {
+            namespace::enter()?;
+            println!("{}", json!({ "relay": relays(options)? }));
+        }
+        ["all"] => {
+            namespace::enter()?;
+            println!("{}", json!({ "relay": relays(&[])? }));
+        }
+        _ => return Err(USAGE.into()),
+    }
+    Ok(())
+}
+
+fn relays(options: &[&str]) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error>> {
+    let (mut calls, mut seconds, mut rounds) = (Vec::new(), 8, 3);
+    for option in options.chunks(2) {
+        match option {
+            ["--calls", count] => calls.push(count.parse()?),
+            ["--seconds", count] => seconds = count.parse()?,
+            ["--rounds", count] => rounds = count.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    if calls.is_empty() {
+        calls = vec![500, 1000];
+    }
+    let time = Duration::from_secs(seconds);
+    Ok(calls
+        .into_iter()
+        .map(|calls| {
+            relay::run(relay::Plan {
+                calls,
+                time,
+                rounds,
+            })
+        })
+        .collect::<Result<_, _>>()?)
+}
