@@ -25,6 +25,7 @@ options of build and verify-reproducible:
 options of run:
   --image FOLDER      a finished build (target/image)
   --config FILE       configuration for the guest; without it the demonstration
+  --secrets FOLDER    one file for each secret that goes with the configuration
   --wizard            no configuration: the setup wizard comes up
   --direct            without firmware and boot loader
   --state FOLDER      the guest's disk and firmware settings (target/run)
@@ -128,6 +129,7 @@ fn start(arguments: &mut Arguments) -> Result<()> {
                 ));
             }
         },
+        secrets: arguments.value("--secrets")?.map(PathBuf::from),
         state: arguments.path("--state", "target/run")?,
         fresh: arguments.flag("--fresh"),
         user_network: arguments.flag("--user"),

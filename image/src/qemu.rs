@@ -13,6 +13,8 @@ use crate::{Error, Result, make_folder, write};
 
 /// Name under which the guest looks for its configuration among the firmware's files.
 pub const CONFIG_NAME: &str = "opt/org.gatehouse/config";
+/// Beginning of the names under which it looks for the secrets that go with it.
+pub const SECRETS_NAME: &str = "opt/org.gatehouse/secrets";
 
 /// Memory of the guest in MiB.
 const MEMORY_MIB: u32 = 512;
@@ -88,6 +90,11 @@ pub enum Config {
 pub const LABORATORY: &str = include_str!("../demo/laboratory.toml");
 /// Demonstration with user networking.
 pub const USER_NETWORK: &str = include_str!("../demo/user_network.toml");
+/// The demonstration's secrets, which everybody knows: name, content.
+const SECRETS: [(&str, &str); 2] = [
+    ("api-token", "lab-token-0123456789abcdef0123456789abcdef"),
+    ("operator", "only-a-demonstration"),
+];
 /// Scenario files of the demonstration call with user networking: name, content.
 const SCENARIOS: [(&str, &str); 2] = [
     ("caller.xml", include_str!("../demo/caller.xml")),
@@ -103,6 +110,8 @@ pub struct Options {
     pub direct: bool,
     /// What the guest is told.
     pub config: Config,
+    /// Folder with one file for each secret that goes with [`Config::File`].
+    pub secrets: Option<PathBuf>,
     /// Where the guest's own copy of the disk and the firmware's settings stay; made afresh if absent.
     pub state: PathBuf,
     /// Throw the guest's earlier state away.
@@ -182,6 +191,12 @@ pub fn machine(options: &Options, laboratory: bool) -> Command {
             .arg("-fw_cfg")
             .arg(format!("name={CONFIG_NAME},file={}", config.display()));
     }
+    for (name, file) in secrets(options) {
+        machine.arg("-fw_cfg").arg(format!(
+            "name={SECRETS_NAME}/{name},file={}",
+            file.display()
+        ));
+    }
     for card in &CARDS {
         let cable = if laboratory {
             format!(
@@ -207,21 +222,29 @@ pub fn introduction(options: &Options, laboratory: bool) -> String {
         Config::File(path) => format!("configuration {}", path.display()),
         Config::Wizard => "no configuration: the setup wizard comes up here".to_owned(),
     };
-    let scenarios = options.state.display();
+    let token = match options.config {
+        Config::Demonstration => SECRETS[0].1,
+        Config::File(_) | Config::Wizard => "TOKEN",
+    };
+    let curl = format!("curl -k -H 'Authorization: Bearer {token}'");
+    let state = options.state.display();
     let reach = if laboratory {
-        "Network of the laboratory (namespaces gh-ext, gh-int, gh-mgmt). In two more terminals:\n\
-         \x20 open    ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
-         \x20 answer  ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n\
-         \x20 dial    ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n"
-            .to_owned()
+        format!(
+            "Network of the laboratory (namespaces gh-ext, gh-int, gh-mgmt). In two more terminals:\n\
+             \x20 open    ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
+             \x20 calls   ip netns exec gh-mgmt {curl} https://203.0.113.1:8443/api/v1/calls\n\
+             \x20 answer  ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n\
+             \x20 dial    ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n"
+        )
     } else {
         format!(
             "User networking; the ports stand on this host's loopback. In two more terminals:\n\
-             \x20 open    https://127.0.0.1:8443/healthz (curl -k)\n\
-             \x20 answer  sipp -sf {scenarios}/pbx.xml -i 127.0.0.1 -p 5070\n\
-             \x20 dial    sipp -sf {scenarios}/caller.xml 127.0.0.1:5060 -i 127.0.0.1 -s +49305551002 -m 1\n\
+             \x20 open    curl -k https://127.0.0.1:8443/healthz\n\
+             \x20 calls   {curl} https://127.0.0.1:8443/api/v1/calls\n\
+             \x20 answer  sipp -sf {state}/pbx.xml -i 127.0.0.1 -p 5070\n\
+             \x20 dial    sipp -sf {state}/caller.xml 127.0.0.1:5060 -i 127.0.0.1 -s +49305551002 -m 1\n\
              \x20 also    SIP/TCP 5060, SIP/TLS 5061, HTTPS and WSS 8444 (443 in the machine)\n\
-             Signalling only: sound needs the laboratory's network (after `make lab-net`, start again).\n"
+             Signalling only: sound needs the laboratory's network, which is used where the namespaces exist.\n"
         )
     };
     format!(
@@ -260,6 +283,26 @@ fn config(options: &Options) -> Option<PathBuf> {
     }
 }
 
+/// Names and files of the secrets that the guest is to find, sorted.
+fn secrets(options: &Options) -> Vec<(String, PathBuf)> {
+    let folder = match (&options.config, &options.secrets) {
+        (Config::Demonstration, _) => options.state.join("secrets"),
+        (Config::File(_), Some(folder)) => folder.clone(),
+        (Config::File(_) | Config::Wizard, _) => return Vec::new(),
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut secrets: Vec<_> = entries
+        .map(|entry| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.path(),
+            )
+        })
+        .collect();
+    secrets.sort();
+    secrets
+}
+
 /// The guest writes into a layer above the image, so the image stays as it was built.
 pub fn prepare(options: &Options, laboratory: bool) -> Result<()> {
     if options.fresh && options.state.exists() {
@@ -272,6 +315,11 @@ pub fn prepare(options: &Options, laboratory: bool) -> Result<()> {
         .chain([("gatehouse.toml", demonstration)])
     {
         write(options.state.join(name), text.as_bytes())?;
+    }
+    let secrets = options.state.join("secrets");
+    make_folder(&secrets)?;
+    for (name, text) in SECRETS {
+        write(secrets.join(name), text.as_bytes())?;
     }
     let base = options.image.join("gatehouse.qcow2");
     let base = std::fs::canonicalize(&base).map_err(Error::io(&base))?;
@@ -311,6 +359,7 @@ mod tests {
             image: PathBuf::from("/image"),
             direct,
             config: Config::Demonstration,
+            secrets: None,
             state: PathBuf::from("/state"),
             fresh: false,
             user_network: false,

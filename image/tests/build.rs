@@ -120,6 +120,7 @@ fn the_disk_starts_through_firmware_and_boot_loader() {
         image: bench.out(),
         direct: false,
         config: Config::Wizard,
+        secrets: None,
         state: bench.folder.path().join("state"),
         fresh: true,
         user_network: true,
