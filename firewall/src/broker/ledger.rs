@@ -13,8 +13,10 @@ use super::bucket::Bucket;
 
 /// Log lines about refusals per second, and at once.
 const LOG_RATE: (u32, u32) = (10, 50);
-/// Journal records about refusals per second, and at once.
+/// Journal records about refusals and the like per second, and at once.
 const JOURNAL_RATE: (u32, u32) = (2, 20);
+/// Journal records about bans per second, and at once: apart, so that no flood of refusals hides a ban.
+const BAN_RATE: (u32, u32) = (20, 200);
 
 /// Word for a kind of request, in counters and records.
 #[must_use]
@@ -55,6 +57,7 @@ pub struct Ledger {
     counts: BTreeMap<(&'static str, &'static str, &'static str), u64>,
     log: Bucket,
     journal: Bucket,
+    bans: Bucket,
     untold: u64,
     records: Vec<Record>,
 }
@@ -67,6 +70,7 @@ impl Ledger {
             counts: BTreeMap::new(),
             log: Bucket::new(now, LOG_RATE.0, LOG_RATE.1),
             journal: Bucket::new(now, JOURNAL_RATE.0, JOURNAL_RATE.1),
+            bans: Bucket::new(now, BAN_RATE.0, BAN_RATE.1),
             untold: 0,
             records: Vec::new(),
         }
@@ -132,6 +136,15 @@ impl Ledger {
             code: code.to_owned(),
             fields,
         });
+    }
+
+    /// A ban: as its own rate allows.
+    pub fn ban<const N: usize>(&mut self, now: Instant, fields: [(&str, String); N]) {
+        if self.bans.take(now) {
+            self.event(Severity::Warning, "ban", fields);
+        } else {
+            self.untold = self.untold.saturating_add(1);
+        }
     }
 
     /// A record that an outsider can cause: as the rate allows, with the number of those left out before.

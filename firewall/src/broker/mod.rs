@@ -484,8 +484,7 @@ impl<K: Kernel> Broker<K> {
                     ("reason", ban::sanitise(&reason)),
                     ("by", role.name().to_owned()),
                 ];
-                self.ledger
-                    .rare_event(now, Severity::Warning, "ban", fields);
+                self.ledger.ban(now, fields);
                 self.done(role, id)
             }
             ToBroker::Health { .. } => Ok(()),

@@ -6,7 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::mpsc::{Sender, channel},
     thread,
     time::{Duration, Instant},
@@ -99,22 +99,58 @@ pub(crate) struct House {
     pub(crate) gateway: Namespace,
     pub(crate) outside: Namespace,
     pub(crate) control: Channel,
-    daemon: Option<thread::JoinHandle<()>>,
+    daemon: Running,
+}
+
+/// The daemon: a thread of the test, or the program as init starts it.
+enum Running {
+    Thread(thread::JoinHandle<()>),
+    Process(Child),
+    Stopped,
 }
 
 impl House {
     /// Starts a daemon that has said `Closed`.
     pub(crate) fn closed(ruleset: impl Ruleset) -> Self {
+        Self::start(|gateway, far| {
+            // A thread that is started in the namespace's thread is in that namespace.
+            Running::Thread(gateway.run(move || {
+                thread::spawn(move || Daemon::start(far, ruleset).unwrap().run().unwrap())
+            }))
+        })
+    }
+
+    /// Starts the program, which has said `Closed`, with its control channel at descriptor 3.
+    pub(crate) fn process(program: &'static str) -> Self {
+        Self::start(|gateway, far| {
+            let far: OwnedFd = far.into();
+            Running::Process(gateway.run(move || {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", "exec \"$0\" 3<&0 0</dev/null", program])
+                    .env_clear();
+                command.stdin(Stdio::from(far)).spawn().unwrap()
+            }))
+        })
+    }
+
+    fn start(run: impl FnOnce(&Namespace, Channel) -> Running) -> Self {
         let (gateway, outside) = (Namespace::new(), Namespace::new());
         gateway.ip("link set lo up");
-        gateway.ip(&format!(
-            "link add ext0 type veth peer name e0 netns {}",
-            outside.tid
-        ));
-        for address in ["198.51.100.1/24", "2001:db8:e::1/64 nodad"] {
-            gateway.ip(&format!("addr add {address} dev ext0"));
+        for (link, far, addresses) in [
+            ("ext0", "e0", ["198.51.100.1/24", "2001:db8:e::1/64 nodad"]),
+            ("int0", "i0", ["192.0.2.1/24", "2001:db8:1::1/64 nodad"]),
+            ("mgmt0", "m0", ["203.0.113.1/24", "2001:db8:2::1/64 nodad"]),
+        ] {
+            let other = outside.tid;
+            gateway.ip(&format!(
+                "link add {link} type veth peer name {far} netns {other}"
+            ));
+            for address in addresses {
+                gateway.ip(&format!("addr add {address} dev {link}"));
+            }
+            gateway.ip(&format!("link set {link} up"));
         }
-        gateway.ip("link set ext0 up");
         for address in [
             "198.51.100.10/24",
             "198.51.100.66/24",
@@ -122,17 +158,16 @@ impl House {
         ] {
             outside.ip(&format!("addr add {address} dev e0"));
         }
-        outside.ip("link set e0 up");
+        for link in ["e0", "i0", "m0"] {
+            outside.ip(&format!("link set {link} up"));
+        }
         let (control, far) = Channel::pair().unwrap();
-        // A thread that is started in the namespace's thread is in that namespace.
-        let daemon = gateway.run(move || {
-            thread::spawn(move || Daemon::start(far, ruleset).unwrap().run().unwrap())
-        });
+        let daemon = run(&gateway, far);
         let house = Self {
             gateway,
             outside,
             control,
-            daemon: Some(daemon),
+            daemon,
         };
         assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Closed);
         assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Ready);
@@ -185,10 +220,32 @@ impl House {
             .run(|| Socket::open(SockProtocol::NetlinkNetFilter).unwrap())
     }
 
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> u32 {
+        match &self.daemon {
+            Running::Process(child) => child.id(),
+            Running::Thread(_) | Running::Stopped => std::process::id(),
+        }
+    }
+
     /// Stops the daemon.
     pub(crate) fn stop(mut self) {
         self.tell(&ToChild::Stop, None);
-        self.daemon.take().unwrap().join().unwrap();
+        match std::mem::replace(&mut self.daemon, Running::Stopped) {
+            Running::Thread(daemon) => daemon.join().unwrap(),
+            Running::Process(mut child) => assert!(child.wait().unwrap().success()),
+            Running::Stopped => {}
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // A test that failed: a thread ends with the control channel, a process is killed.
+        if let Running::Process(child) = &mut self.daemon {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -228,6 +285,14 @@ pub(crate) fn ask(channel: &Channel, request: &ToBroker) -> (FromBroker, Vec<Own
     receive(channel)
 }
 
+/// Lets this thread go first, as the daemon does, so that the time it measures is not its own waiting. Best effort.
+pub(crate) fn go_first() {
+    let tid = nix::unistd::gettid().to_string();
+    let _ = Command::new("chrt")
+        .args(["--rr", "--pid", "1", &tid])
+        .status();
+}
+
 /// Elements in all pinhole sets.
 pub(crate) fn pinholes(netlink: &mut Socket) -> usize {
     [Set::MediaAny, Set::MediaHost, Set::MediaPeer, Set::MediaOut]
@@ -241,6 +306,7 @@ pub(crate) fn until(mut so: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < PATIENCE, "it never came so");
+        thread::yield_now();
     }
     begun.elapsed()
 }
