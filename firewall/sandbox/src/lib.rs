@@ -3,9 +3,29 @@
 //! | module | what | used by |
 //! |---|---|---|
 //! | [`channel`] | messages with descriptors over `SOCK_SEQPACKET` | every process |
+//! | [`profile`], `syscalls` | what each role gets: uid, bounds, list of system calls | init, each sandboxed process |
+//! | [`launch`], `cgroup` | starts a program in its namespaces, with an empty root and no capability | init |
+//! | [`confine`] | Landlock and seccomp, from within | each sandboxed process |
+//! | [`process`] | how a process ended | init |
+//!
+//! The life of a sandboxed process, in the only right order: [`launch`] (namespaces, root, bounds, uid, capabilities,
+//! `no_new_privs`, program) → [`confine`] → control channel → prime the crypto library → start threads → [`seal`] →
+//! serve. A step that fails ends it.
 
 // The other rooms inherit `deny`. Here each block has its reason; clippy sees to that.
 #![allow(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod cgroup;
 pub mod channel;
+pub mod confine;
+pub mod launch;
+pub mod process;
+pub mod profile;
+mod syscalls;
+
+pub use cgroup::Cgroup;
+pub use channel::Channel;
+pub use confine::{ConfineError, confine, seal};
+pub use launch::{Child, Launch, launch};
+pub use profile::Profile;
