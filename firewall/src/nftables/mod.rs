@@ -3,5 +3,18 @@
 //! | module | noun |
 //! |---|---|
 //! | [`names`] | table, sets with their key layouts, marks, counters |
+//! | [`ruleset`] | chains and counters as a value, and the transaction that puts them in place |
+//! | [`render`] | a policy's ruleset |
+//! | [`kernel`] | the program that loads it, behind a trait |
+//! | [`commit`] | a document's way into the kernel |
 
+pub mod commit;
+pub mod kernel;
 pub mod names;
+pub mod render;
+pub mod ruleset;
+
+pub use commit::Loader;
+pub use kernel::{Kernel, KernelError, Nft};
+pub use render::render;
+pub use ruleset::{Present, Ruleset};

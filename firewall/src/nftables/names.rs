@@ -237,6 +237,16 @@ impl Set {
         }
     }
 
+    /// Seconds after which an element that the rules put in is forgotten, counted from its last packet.
+    #[must_use]
+    pub const fn timeout_seconds(self) -> u32 {
+        match self {
+            // A registration lasts an hour at most before the phone refreshes it (RFC 3261 §10.2), and somewhat more.
+            Self::SipFlow => 3_900,
+            _ => 60,
+        }
+    }
+
     /// Most elements; the kernel refuses more.
     #[must_use]
     pub const fn size(self) -> u32 {

@@ -58,6 +58,8 @@ pub struct Zone {
     pub listeners: Vec<Listener>,
     /// Far ends that listeners may write to first and connecting sockets may be connected to.
     pub peers: Vec<Peer>,
+    /// Hosts that init's network test may send echo requests to: gateways, name servers, peers.
+    pub echo_targets: Vec<IpAddr>,
 }
 
 /// How a zone comes by its addresses of one family.
@@ -229,6 +231,7 @@ impl Zone {
             allow_list: disjoint(document.allow_list(zone)),
             media: Media::of(document, zone),
             listeners: listeners(document, &zone.name),
+            echo_targets: echo_targets(document, zone),
             peers: peers(document, zone),
         }
     }
@@ -296,13 +299,34 @@ fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
     for trunk in document.trunks.iter().filter(|trunk| trunk.zone == zone.name) {
         all.extend(sip(&trunk.addresses, trunk.transport));
     }
-    let leaves_here = |address: IpAddr| match document.zones.iter().find(|other| other.contains(address)) {
-        Some(other) => other.name == zone.name,
-        None => zone.has_default_route(address.is_ipv6()),
-    };
-    for server in document.host.ntp.iter().filter(|server| leaves_here(server.ip())) {
+    for server in document.host.ntp.iter().filter(|server| leaves_by(document, zone, server.ip())) {
         all.push(Peer { role: Role::Time, protocol: Protocol::Udp, address: *server });
     }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Whether packets to `address` leave by `zone`: by the zone that it lies in, else by the default route.
+fn leaves_by(document: &Document, zone: &appliance_config::Zone, address: IpAddr) -> bool {
+    match document.zones.iter().find(|other| other.contains(address)) {
+        Some(other) => other.name == zone.name,
+        None => zone.has_default_route(address.is_ipv6()),
+    }
+}
+
+fn echo_targets(document: &Document, zone: &appliance_config::Zone) -> Vec<IpAddr> {
+    let v4 = zone.ipv4.iter().filter_map(|v4| match v4 {
+        Ipv4::Static { gateway, .. } => gateway.map(IpAddr::V4),
+        Ipv4::Dhcp => None,
+    });
+    let v6 = zone.ipv6.iter().filter_map(|v6| match v6 {
+        Ipv6::Static { gateway, .. } => gateway.map(IpAddr::V6),
+        Ipv6::Ra => None,
+    });
+    let names = document.host.dns.iter().copied().filter(|server| leaves_by(document, zone, *server));
+    let mut all: Vec<IpAddr> = v4.chain(v6).chain(zone.routed.iter().map(|routed| routed.gateway)).chain(names).collect();
+    all.extend(peers(document, zone).iter().map(|peer| peer.address.ip()));
     all.sort_unstable();
     all.dedup();
     all

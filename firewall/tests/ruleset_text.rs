@@ -1,0 +1,51 @@
+//! The rendered ruleset of the laboratory as a file that people review: `tests/golden/`. A change of the renderer shows
+//! there. `GATEHOUSE_BLESS=1` writes it anew.
+
+use std::path::PathBuf;
+
+use appliance_config::Document;
+use firewall::{nftables::render, policy::Policy};
+
+fn compare(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("GATEHOUSE_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let first = golden.lines().zip(text.lines()).position(|(a, b)| a != b);
+    assert!(golden == text, "{name} differs, first at line {first:?}; GATEHOUSE_BLESS=1 writes it anew");
+}
+
+fn lab() -> Policy {
+    Policy::of(&Document::parse(include_str!("../../tests/lab/gatehouse.toml"), "gatehouse.toml").unwrap())
+}
+
+#[test]
+fn the_laboratorys_ruleset_is_the_reviewed_one() {
+    compare("lab.nft", &render(&lab()).text());
+}
+
+#[test]
+fn the_closed_ruleset_is_the_reviewed_one() {
+    compare("closed.nft", &render(&Policy::closed()).text());
+}
+
+#[test]
+fn no_rule_accepts_a_range_of_ports() {
+    let text = render(&lab()).text();
+    let ranges: Vec<_> = text.lines().filter(|line| line.contains("16384-32767")).collect();
+    assert!(!ranges.is_empty());
+    for line in ranges {
+        assert!(line.contains("goto media/"), "{line}");
+    }
+}
+
+#[test]
+fn every_base_chain_drops_what_no_rule_names() {
+    for policy in [lab(), Policy::closed()] {
+        let ruleset = render(&policy);
+        let bases: Vec<_> = ruleset.chains().iter().filter_map(|chain| chain.base).collect();
+        assert_eq!(bases.len(), 6);
+        assert!(bases.iter().all(|base| base.ends_with("policy drop;")));
+    }
+}
