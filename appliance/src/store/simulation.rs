@@ -97,14 +97,15 @@ impl Simulation {
                     names.insert(path.clone(), *inode);
                     kept.push(path.clone());
                 }
-                Change::Unlink { path, after } if dice.below(2) == 0 => {
-                    if after.as_ref().is_none_or(|after| {
+                Change::Unlink { path, after } => {
+                    let may = after.as_ref().is_none_or(|after| {
                         kept.contains(after) || old.durable_names.contains_key(after)
-                    }) {
+                    });
+                    if dice.below(2) == 0 && may {
                         names.remove(path);
                     }
                 }
-                _ => {}
+                Change::Link { .. } => {}
             }
         }
         let inodes = old

@@ -1,0 +1,660 @@
+//! The console as a state machine: keys and messages from init in, a page and messages to init out. Knows no terminal and no
+//! clock; time is an argument. One exists; all terminals show it, so that work begun at one can go on at another.
+
+use appliance_config::{Document, Language, Sentence};
+use broker_proto::{
+    RequestId,
+    control::{Command, FromChild},
+};
+
+use super::{
+    draft::{Draft, Id, Problem, sentence},
+    key::Key,
+    menu,
+    page::{Kind, Page, View},
+    steps::{Context, Port, Step},
+};
+
+/// How often the ports are listed anew while their page is shown, in ms.
+const PORTS_EVERY_MS: u64 = 2_000;
+/// Characters in a field, at most.
+const MAX_FIELD: usize = 200;
+/// Lines that one answer may fill, at most.
+const MAX_LINES: usize = 2_000;
+
+/// What init was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Put the draft into force.
+    Propose,
+    /// Blink.
+    Identify,
+    /// See `Command`.
+    NetworkTest,
+    /// See `Command`.
+    SelfTest,
+    /// See `Command`.
+    FactoryReset,
+    /// See `Command`.
+    PowerOff,
+    /// See `Command`.
+    Reboot,
+}
+
+/// Where the person is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Init has not said yet whether there is a configuration.
+    Starting,
+    /// In the wizard.
+    Step(Step),
+    /// Ctrl-C was pressed there.
+    Interrupted(Step),
+    /// The first set-up was left.
+    Paused(Step),
+    /// Waiting for init.
+    Working(Job),
+    /// What init answered.
+    Answered(Job, Result<Vec<String>, Vec<String>>),
+    /// Status and menu.
+    Status,
+    /// Power off or restart?
+    Power,
+    /// First question before erasing.
+    Erase,
+    /// Second question.
+    EraseWord,
+}
+
+/// See the module.
+pub struct App {
+    pub(super) place: Place,
+    pub(super) draft: Draft,
+    /// Something was typed that is not in force.
+    pub(super) dirty: bool,
+    pub(super) base: Option<Document>,
+    pub(super) revision: u64,
+    pub(super) ports: Vec<Port>,
+    pub(super) status: Vec<(String, String)>,
+    pub(super) message: Option<Sentence>,
+    problems: Vec<Problem>,
+    view: View,
+    waiting: Option<(RequestId, Job)>,
+    listing: Option<RequestId>,
+    next_id: u32,
+    ports_due_ms: u64,
+    out: Vec<FromChild>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            place: Place::Starting,
+            draft: Draft::new(),
+            dirty: false,
+            base: None,
+            revision: 0,
+            ports: Vec::new(),
+            status: Vec::new(),
+            message: None,
+            problems: Vec::new(),
+            view: View {
+                focus: Id::Next,
+                cursor: 0,
+                scroll: 0,
+            },
+            waiting: None,
+            listing: None,
+            next_id: 1,
+            ports_due_ms: 0,
+            out: Vec::new(),
+        }
+    }
+}
+
+impl App {
+    /// Messages for init, in order.
+    pub fn take_messages(&mut self) -> Vec<FromChild> {
+        core::mem::take(&mut self.out)
+    }
+
+    /// When [`Self::tick`] is due, in ms of the same clock; `None`: nothing waits for time.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        (self.place == Place::Step(Step::Ports) && self.listing.is_none())
+            .then_some(self.ports_due_ms)
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now_ms: u64) {
+        if self.due().is_some_and(|due| due <= now_ms) {
+            self.ports_due_ms = now_ms + PORTS_EVERY_MS;
+            self.listing = Some(self.ask(Command::Ports));
+        }
+    }
+
+    fn ask(&mut self, command: Command) -> RequestId {
+        let id = self.fresh_id();
+        self.out.push(FromChild::Command { id, command });
+        id
+    }
+
+    fn fresh_id(&mut self) -> RequestId {
+        let id = RequestId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        id
+    }
+
+    /// The configuration in force, from init; empty: there is none.
+    pub fn configuration(&mut self, revision: u64, text: &str) {
+        let first = self.base.is_none();
+        self.revision = revision;
+        self.base = if text.is_empty() {
+            None
+        } else {
+            Document::parse(text, "gatehouse.toml").ok()
+        };
+        if !self.dirty {
+            self.draft = self.fresh_draft();
+        }
+        let busy = self.waiting.is_some_and(|(_, job)| job == Job::Propose)
+            || matches!(self.place, Place::Answered(Job::Propose, _));
+        match (&self.base, first) {
+            (None, _) if self.place == Place::Starting => self.go(Place::Step(Step::Language)),
+            (Some(_), true) if !busy => self.go(Place::Status),
+            _ => {}
+        }
+    }
+
+    fn fresh_draft(&self) -> Draft {
+        let mut draft = self.base.as_ref().map_or_else(Draft::new, Draft::of);
+        if self.base.is_none() {
+            draft.set(Id::Language, self.draft.value(Id::Language).to_owned());
+        }
+        draft
+    }
+
+    /// Lines for the status page, from init.
+    pub fn status(&mut self, lines: Vec<(String, String)>) {
+        self.status = lines;
+        self.status.truncate(MAX_LINES);
+    }
+
+    /// An answer of init.
+    pub fn answer(&mut self, id: RequestId, result: Result<String, Vec<String>>) {
+        if self.listing == Some(id) {
+            self.listing = None;
+            if let Ok(text) = result {
+                self.ports = Port::list(&text);
+            }
+            return;
+        }
+        let Some((_, job)) = self.waiting.take_if(|(waiting, _)| *waiting == id) else {
+            return;
+        };
+        let lines = |text: &str| {
+            text.lines()
+                .take(MAX_LINES)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let result = match result {
+            Ok(text) => Ok(lines(&text)),
+            Err(mut why) => {
+                why.truncate(MAX_LINES);
+                Err(why)
+            }
+        };
+        if job == Job::Identify {
+            let text = match result {
+                Ok(lines) | Err(lines) => lines.join(" "),
+            };
+            self.message = Some(sentence(text.clone(), text));
+            return;
+        }
+        if job == Job::Propose && result.is_ok() {
+            self.draft.forget_secrets();
+            self.dirty = false;
+        }
+        self.go(Place::Answered(job, result));
+    }
+
+    /// Language of everything shown.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        match (&self.base, &self.place) {
+            (Some(base), Place::Status | Place::Power | Place::Erase | Place::EraseWord) => {
+                base.host.language
+            }
+            _ => self.draft.language(),
+        }
+    }
+
+    pub(super) fn say(&self, english: &str, german: &str) -> String {
+        if self.language() == Language::German {
+            german
+        } else {
+            english
+        }
+        .to_owned()
+    }
+
+    /// The value of a status line.
+    pub(super) fn status_of(&self, key: &str) -> Option<&str> {
+        self.status
+            .iter()
+            .find(|(have, _)| have == key)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// What init complains about.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        self.status
+            .iter()
+            .filter(|(key, _)| key == "complaint")
+            .map(|(_, value)| value.clone())
+            .collect()
+    }
+
+    /// What is to be shown, and where the focus is.
+    #[must_use]
+    pub fn page(&self) -> (Page, View) {
+        let mut page = match &self.place {
+            Place::Step(Step::Review) => menu::review(self),
+            Place::Step(step) => self.step_page(*step),
+            _ => menu::page(self),
+        };
+        let message = self.message.as_ref();
+        page.message = message.map(|message| {
+            if self.language() == Language::German {
+                message.german.clone()
+            } else {
+                message.english.clone()
+            }
+        });
+        let mut view = self.view;
+        let focusable = page.focusable();
+        if !focusable.contains(&view.focus) {
+            view.focus = self.first_focus(&focusable);
+        }
+        (page, view)
+    }
+
+    fn step_page(&self, step: Step) -> Page {
+        let complaints = self.complaints();
+        Context {
+            draft: &self.draft,
+            ports: &self.ports,
+            problems: &self.problems,
+            fingerprint: self.status_of("fingerprint"),
+            complaints: &complaints,
+            first: self.base.is_none(),
+            foreign_routes: self
+                .base
+                .as_ref()
+                .is_some_and(|base| !self.draft.plan_is_ours(base)),
+        }
+        .page(step)
+    }
+
+    /// Where the focus begins: with the first problem, the first field, or the button that does least.
+    fn first_focus(&self, focusable: &[Id]) -> Id {
+        let problem = self
+            .problems
+            .iter()
+            .map(|(id, _)| *id)
+            .find(|id| focusable.contains(id));
+        let next = focusable.contains(&Id::Next).then_some(Id::Next);
+        let field = focusable
+            .iter()
+            .copied()
+            .find(|id| !matches!(id, Id::Identify(_) | Id::Back | Id::Next | Id::Confirm));
+        problem
+            .or(field)
+            .or(next)
+            .or(focusable.first().copied())
+            .unwrap_or(Id::Next)
+    }
+
+    pub(super) fn go(&mut self, place: Place) {
+        if place != self.place {
+            self.message = None;
+        }
+        if place == Place::Step(Step::Ports) {
+            self.ports_due_ms = 0;
+        }
+        self.place = place;
+        self.view = View {
+            focus: Id::Word,
+            cursor: 0,
+            scroll: 0,
+        };
+        let (page, view) = self.page();
+        self.focus_on(&page, view.focus);
+    }
+
+    fn focus_on(&mut self, page: &Page, id: Id) {
+        self.view.focus = id;
+        self.view.cursor = page
+            .field(id)
+            .map_or(0, |_| self.draft.value(id).chars().count());
+    }
+
+    /// A key.
+    pub fn key(&mut self, key: Key) {
+        let (page, view) = self.page();
+        self.view = view;
+        match key {
+            Key::Control('c') => self.interrupt(),
+            Key::Escape => self.back(),
+            Key::Tab | Key::Down if !self.scrolls(&page, key) => self.move_focus(&page, 1),
+            Key::BackTab | Key::Up if !self.scrolls(&page, key) => self.move_focus(&page, -1),
+            Key::Down => self.scroll(&page, 1),
+            Key::Up => self.scroll(&page, -1),
+            Key::PageDown => self.scroll(&page, 10),
+            Key::PageUp => self.scroll(&page, -10),
+            Key::Enter => match page.field(self.view.focus) {
+                Some(_) => self.move_focus(&page, 1),
+                None => self.press(self.view.focus),
+            },
+            other => match page.field(self.view.focus) {
+                Some((Kind::Choice(options), value)) => self.choose(options, value, other),
+                Some((Kind::Text, _)) => self.edit(other),
+                None => match other {
+                    Key::Left => self.move_focus(&page, -1),
+                    Key::Right => self.move_focus(&page, 1),
+                    Key::Char(' ') => self.press(self.view.focus),
+                    _ => {}
+                },
+            },
+        }
+    }
+
+    /// Whether up and down scroll: on pages of text, where only buttons can have the focus.
+    fn scrolls(&self, page: &Page, key: Key) -> bool {
+        matches!(key, Key::Up | Key::Down) && page.focusable().len() == page.buttons.len()
+    }
+
+    fn scroll(&mut self, page: &Page, lines: isize) {
+        let most = page.height(&self.view, 80).saturating_sub(4);
+        self.view.scroll = self.view.scroll.saturating_add_signed(lines).min(most);
+    }
+
+    fn move_focus(&mut self, page: &Page, by: isize) {
+        let focusable = page.focusable();
+        let length = focusable.len().max(1);
+        let at = focusable
+            .iter()
+            .position(|id| *id == self.view.focus)
+            .unwrap_or(0);
+        let to = (at + length).saturating_add_signed(by) % length;
+        if let Some(id) = focusable.get(to) {
+            self.focus_on(page, *id);
+        }
+    }
+
+    fn choose(&mut self, options: &[(String, String)], value: &str, key: Key) {
+        let at = options
+            .iter()
+            .position(|(option, _)| option == value)
+            .unwrap_or(0);
+        let to = match key {
+            Key::Right | Key::Char(' ') => (at + 1) % options.len().max(1),
+            Key::Left => (at + options.len().max(1) - 1) % options.len().max(1),
+            _ => return,
+        };
+        if let Some((option, _)) = options.get(to) {
+            self.typed(self.view.focus, option.clone());
+        }
+    }
+
+    fn edit(&mut self, key: Key) {
+        let id = self.view.focus;
+        let mut text: Vec<char> = self.draft.value(id).chars().collect();
+        // What is not shown has no cursor that could be moved.
+        let cursor = if id.is_secret() {
+            text.len()
+        } else {
+            self.view.cursor.min(text.len())
+        };
+        let to = match key {
+            Key::Char(c)
+                if text.len() < MAX_FIELD
+                    && (c == ' '
+                        || c.is_ascii_graphic()
+                        || ('\u{a1}'..='\u{17f}').contains(&c)) =>
+            {
+                text.insert(cursor, c);
+                cursor + 1
+            }
+            Key::Backspace if cursor > 0 => {
+                text.remove(cursor - 1);
+                cursor - 1
+            }
+            Key::Delete if cursor < text.len() => {
+                text.remove(cursor);
+                cursor
+            }
+            Key::Control('u') => {
+                text.clear();
+                0
+            }
+            Key::Left => {
+                self.view.cursor = cursor.saturating_sub(1);
+                return;
+            }
+            Key::Right => {
+                self.view.cursor = (cursor + 1).min(text.len());
+                return;
+            }
+            Key::Home | Key::Control('a') => {
+                self.view.cursor = 0;
+                return;
+            }
+            Key::End | Key::Control('e') => {
+                self.view.cursor = text.len();
+                return;
+            }
+            _ => return,
+        };
+        self.typed(id, text.iter().collect());
+        text.fill('\0');
+        self.view.cursor = to;
+    }
+
+    fn typed(&mut self, id: Id, value: String) {
+        self.draft.set(id, value);
+        self.dirty |= id != Id::Word;
+        self.problems.retain(|(of, _)| *of != id);
+    }
+
+    fn interrupt(&mut self) {
+        match self.place.clone() {
+            Place::Step(step) => self.go(Place::Interrupted(step)),
+            Place::Starting | Place::Working(_) | Place::Paused(_) | Place::Status => {}
+            _ => self.back(),
+        }
+    }
+
+    fn back(&mut self) {
+        match self.place.clone() {
+            Place::Step(step) => match step.previous() {
+                Some(previous) => {
+                    self.problems.clear();
+                    self.go(Place::Step(previous));
+                }
+                None if self.base.is_some() => self.go(Place::Status),
+                None => {}
+            },
+            Place::Interrupted(step) | Place::Paused(step) => self.go(Place::Step(step)),
+            Place::Answered(Job::Propose, Err(_)) => self.go(Place::Step(Step::Review)),
+            Place::Answered(..) | Place::Power | Place::Erase | Place::EraseWord => self.home(),
+            // A test that takes long must not hold the console; its answer is then not wanted any more.
+            Place::Working(Job::NetworkTest | Job::SelfTest) => {
+                self.waiting = None;
+                self.home();
+            }
+            Place::Starting | Place::Working(_) | Place::Status => {}
+        }
+    }
+
+    fn home(&mut self) {
+        self.draft.set(Id::Word, String::new());
+        let home = if self.base.is_some() {
+            Place::Status
+        } else {
+            Place::Step(Step::Language)
+        };
+        self.go(home);
+    }
+
+    fn press(&mut self, id: Id) {
+        match (self.place.clone(), id) {
+            (Place::Step(_), Id::Back) => self.back(),
+            (Place::Step(step), Id::Next) => self.next(step),
+            (Place::Step(Step::Ports), Id::Identify(index)) => self.identify(index),
+            (Place::Step(Step::Review), Id::Confirm) => self.propose(),
+            (_, Id::Back) => self.back(),
+            (Place::Interrupted(step), Id::Entry(0)) => self.go(Place::Step(step)),
+            (Place::Interrupted(step), Id::Entry(1)) => {
+                let place = if self.base.is_some() {
+                    Place::Status
+                } else {
+                    Place::Paused(step)
+                };
+                self.go(place);
+            }
+            (Place::Interrupted(_) | Place::Paused(_), Id::Entry(2)) => {
+                self.draft = self.fresh_draft();
+                self.dirty = false;
+                self.problems.clear();
+                self.go(Place::Step(Step::Language));
+            }
+            (Place::Paused(step), Id::Entry(0)) => self.go(Place::Step(step)),
+            (Place::Paused(_), Id::Entry(3)) | (Place::Power, Id::Entry(0)) => {
+                self.work(Command::PowerOff, Job::PowerOff)
+            }
+            (Place::Paused(_), Id::Entry(4)) | (Place::Power, Id::Entry(1)) => {
+                self.work(Command::Reboot, Job::Reboot)
+            }
+            (Place::Status, Id::Entry(0)) => self.reconfigure(),
+            (Place::Status, Id::Entry(1)) => self.work(Command::NetworkTest, Job::NetworkTest),
+            (Place::Status, Id::Entry(2)) => self.work(Command::SelfTest, Job::SelfTest),
+            (Place::Status, Id::Entry(3)) => self.go(Place::Erase),
+            (Place::Status, Id::Entry(4)) => self.go(Place::Power),
+            (Place::Erase, Id::Confirm) => self.go(Place::EraseWord),
+            (Place::EraseWord, Id::Confirm) => self.erase(),
+            _ => {}
+        }
+    }
+
+    fn reconfigure(&mut self) {
+        if !self.dirty {
+            self.draft = self.fresh_draft();
+        }
+        self.problems.clear();
+        self.go(Place::Step(Step::Language));
+        if self.dirty {
+            self.message = Some(sentence(
+                "You go on with what you typed before; it is not in force yet.",
+                "Es geht weiter mit dem vorher Eingegebenen; es gilt noch nicht.",
+            ));
+        }
+    }
+
+    fn work(&mut self, command: Command, job: Job) {
+        if self.waiting.is_none() {
+            let id = self.ask(command);
+            self.waiting = Some((id, job));
+        }
+        if job != Job::Identify {
+            self.go(Place::Working(job));
+        }
+    }
+
+    fn identify(&mut self, index: usize) {
+        if let Ok(index) = u32::try_from(index) {
+            self.work(Command::Identify(index), Job::Identify);
+        }
+    }
+
+    fn erase(&mut self) {
+        let word = self.say(menu::ERASE.0, menu::ERASE.1);
+        if self.draft.value(Id::Word).trim() == word {
+            self.draft.set(Id::Word, String::new());
+            self.work(Command::FactoryReset, Job::FactoryReset);
+        } else {
+            self.message = Some(sentence(
+                format!("Nothing was erased: the word is {}.", menu::ERASE.0),
+                format!("Nichts wurde gelöscht: Das Wort heißt {}.", menu::ERASE.1),
+            ));
+        }
+    }
+
+    /// On to the next page, if this one is right as far as can be seen from here.
+    fn next(&mut self, step: Step) {
+        let fields = step.fields();
+        self.problems = self
+            .all_problems()
+            .0
+            .into_iter()
+            .filter(|(id, _)| fields.contains(id))
+            .collect();
+        let to = if self.problems.is_empty() {
+            step.next()
+        } else {
+            None
+        };
+        if let Some(to) = to {
+            self.go(Place::Step(to));
+            return;
+        }
+        self.go(Place::Step(step));
+        self.message = Some(sentence(
+            "Please correct what is marked with !.",
+            "Bitte berichtigen, was mit ! bezeichnet ist.",
+        ));
+    }
+
+    /// The document of the draft, all problems of fields, and those that belong to no field.
+    pub(super) fn all_problems(&self) -> (Vec<Problem>, Vec<Sentence>, Document) {
+        let mut problems = Vec::new();
+        let document = self.draft.document(self.base.as_ref(), &mut problems);
+        self.draft
+            .check_passwords(self.base.is_none(), &mut problems);
+        let mut others = Vec::new();
+        for error in document.check("").err().unwrap_or_default() {
+            match Draft::field_of(&error.key, self.base.as_ref()) {
+                // The first sentence about a field is the nearest to what was typed.
+                Some(id) if problems.iter().any(|(of, _)| *of == id) => {}
+                // A zone without an address, because the one that was typed is not right.
+                Some(Id::Method4(slot))
+                    if problems
+                        .iter()
+                        .any(|(of, _)| *of == Id::Address4(slot) || *of == Id::Address6(slot)) => {}
+                Some(id) => problems.push((id, error.sentence)),
+                None => others.push(sentence(
+                    format!("{}: {}", error.key, error.sentence.english),
+                    format!("{}: {}", error.key, error.sentence.german),
+                )),
+            }
+        }
+        (problems, others, document)
+    }
+
+    fn propose(&mut self) {
+        let (problems, others, document) = self.all_problems();
+        if !problems.is_empty() || !others.is_empty() || self.waiting.is_some() {
+            return;
+        }
+        let id = self.fresh_id();
+        let secrets = self.draft.secrets(&document);
+        self.out.push(FromChild::Propose {
+            id,
+            document: document.canonical(),
+            secrets,
+        });
+        self.waiting = Some((id, Job::Propose));
+        self.go(Place::Working(Job::Propose));
+    }
+}
