@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use broker_proto::status::CallInfo;
-use sbc_core::{Input, Output};
+use sbc_core::{Core, Input, Output};
 
 /// The back-to-back user agent, seen from outside.
 pub trait Engine {
@@ -15,10 +15,46 @@ pub trait Engine {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Whether nothing is left to be done after `Input::Stop`.
     fn is_idle(&self) -> bool;
-    /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
-    fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool);
+    /// Live calls in order of their names, from the `offset`-th on, at most `limit`.
+    fn calls(&self, offset: usize, limit: usize) -> Vec<CallInfo>;
+    /// How many calls are live.
+    fn call_count(&self) -> usize;
     /// Counters by name for `/metrics`.
     fn counters(&self) -> Vec<(String, u64)>;
-    /// Laboratory: forget registrations, bans and counts. False: not allowed.
-    fn reset(&mut self, now: Instant) -> bool;
+    /// Laboratory only: forget bindings, rates and counts.
+    fn reset(&mut self, now: Instant);
+}
+
+impl Engine for Core {
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.handle(now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.poll()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn calls(&self, offset: usize, limit: usize) -> Vec<CallInfo> {
+        self.calls(offset, limit)
+    }
+
+    fn call_count(&self) -> usize {
+        self.call_count()
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        self.counters()
+    }
+
+    fn reset(&mut self, now: Instant) {
+        self.reset(now);
+    }
 }

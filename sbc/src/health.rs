@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::sync_channel,
     },
     thread,
     time::Duration,
@@ -44,10 +45,13 @@ impl Pulse {
     /// What the kernel says when it refuses a thread.
     pub fn start(&self, media: Vec<Arc<Counters>>) -> io::Result<()> {
         let pulse = self.clone();
+        let (started, starts) = sync_channel(1);
         thread::Builder::new()
             .name("health".to_owned())
             .spawn(move || {
                 let mut watch = Watch::new(media.len());
+                // `start` waits for it, so somebody receives.
+                let _ = started.send(());
                 loop {
                     thread::sleep(INTERVAL);
                     let beats = media.iter().map(|thread| thread.progress());
@@ -56,7 +60,8 @@ impl Pulse {
                     }
                 }
             })?;
-        Ok(())
+        // What the thread needs of the kernel to begin with, it has by now: the process may be sealed.
+        starts.recv().map_err(io::Error::other)
     }
 
     fn say(&self, sequence: u64) {

@@ -19,3 +19,4 @@ pub mod link;
 pub mod media;
 pub mod signalling;
 pub mod socket;
+pub mod start;

@@ -55,6 +55,7 @@ impl Pool {
     /// What the kernel says when it refuses a thread or a descriptor.
     pub fn start(threads: usize, events: &mpsc::Sender<MediaEvent>) -> io::Result<Self> {
         let mut workers = Vec::new();
+        let (started, starts) = sync_channel(threads.max(1));
         for number in 0..threads.max(1) {
             let (commands, receiver) = sync_channel(COMMANDS);
             let wake = Arc::new(EventFd::from_flags(
@@ -68,10 +69,14 @@ impl Pool {
                 Arc::clone(&counters),
             )?;
             // A thread that ends stops its progress, and with it the health messages: the firewall takes everything back.
+            let started = started.clone();
             thread::Builder::new()
                 .name(format!("media-{number}"))
                 .spawn(move || {
-                    if let Err(error) = MediaThread::new(ends, Instant::now()).run() {
+                    let thread = MediaThread::new(ends, Instant::now());
+                    // The pool waits for it, so somebody receives.
+                    let _ = started.send(());
+                    if let Err(error) = thread.run() {
                         tracing::error!(code = "media-thread-failed", %error);
                     }
                 })?;
@@ -81,6 +86,11 @@ impl Pool {
                 wake,
                 counters,
             });
+        }
+        drop(started);
+        // What a thread needs of the kernel to begin with, it has by now: the process may be sealed.
+        if starts.iter().take(workers.len()).count() < workers.len() {
+            return Err(io::Error::other("a media thread did not start"));
         }
         Ok(Self {
             workers,

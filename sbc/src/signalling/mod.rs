@@ -22,6 +22,7 @@ use sandbox::channel::Channel;
 use sbc_core::Input;
 use sbc_media::relay::MediaEvent;
 use tokio::{
+    signal::unix::Signal,
     sync::{Notify, mpsc},
     task::{AbortHandle, LocalSet},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -69,6 +70,7 @@ pub async fn serve<E: Engine + 'static>(
     pool: Pool,
     events: mpsc::Receiver<MediaEvent>,
     pulse: Pulse,
+    terminate: Signal,
 ) -> Result<(), crate::link::LinkError> {
     let local = LocalSet::new();
     local
@@ -89,7 +91,7 @@ pub async fn serve<E: Engine + 'static>(
                 Task::spawn(hear_media(Rc::clone(&shared), events)),
             ];
             peers::ready(&control)?;
-            peers::obey(&shared, control).await;
+            peers::obey(&shared, control, terminate).await;
             shared.borrow_mut().stop();
             if timeout(STOP_TIME, finished.notified()).await.is_err() {
                 shell::log(Severity::Warning, "stop-cut-short", &[]);

@@ -11,6 +11,7 @@ use broker_proto::{
 };
 use sandbox::channel::Channel;
 use sbc_core::Input;
+use tokio::signal::unix::Signal;
 
 use super::{
     Shared, Task, broker,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Calls in one answer (`FromStatus::Calls`).
-const CALLS: u32 = 64;
+const CALLS: usize = 64;
 /// Counters in one answer (`FromStatus::Counters`).
 const COUNTERS: usize = 512;
 
@@ -36,11 +37,19 @@ pub fn ready(control: &Channel) -> Result<(), LinkError> {
 }
 
 /// Does what init says until it says stop, is gone, or sends SIGTERM.
-pub async fn obey<E: Engine + 'static>(shared: &Shared<E>, control: Channel) {
+pub async fn obey<E: Engine + 'static>(
+    shared: &Shared<E>,
+    control: Channel,
+    mut terminate: Signal,
+) {
     let Ok(link) = Link::new(control) else { return };
     let mut buffer = Box::new([0; MAX_MESSAGE]);
     loop {
-        match link.receive::<ToChild>(&mut buffer).await {
+        let heard = tokio::select! {
+            heard = link.receive::<ToChild>(&mut buffer) => heard,
+            _ = terminate.recv() => return,
+        };
+        match heard {
             Ok((ToChild::Peer { role, channel }, descriptors)) => {
                 attach(shared, role, channel, descriptors)
             }
@@ -128,11 +137,7 @@ fn peer<E: Engine + 'static, T: serde::de::DeserializeOwned + 'static>(
 fn status<E: Engine>(shell: &mut Shell<E>, question: ToStatus, link: &Link) {
     let answer = match question {
         ToStatus::Calls { id, offset } => {
-            let now = std::time::Instant::now();
-            let (calls, more) = shell
-                .engine()
-                .map(|engine| engine.calls(now, offset, CALLS))
-                .unwrap_or_default();
+            let (calls, more) = shell.calls(usize::try_from(offset).unwrap_or(usize::MAX), CALLS);
             FromStatus::Calls { id, calls, more }
         }
         ToStatus::Counters { id } => {
@@ -141,8 +146,7 @@ fn status<E: Engine>(shell: &mut Shell<E>, question: ToStatus, link: &Link) {
             FromStatus::Counters { id, counters }
         }
         ToStatus::Reset { id } => {
-            let now = std::time::Instant::now();
-            if shell.engine().is_some_and(|engine| engine.reset(now)) {
+            if shell.reset() {
                 FromStatus::Done { id }
             } else {
                 FromStatus::Refused { id }

@@ -12,6 +12,7 @@ use broker_proto::{
     broker::{Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
     settings::{Limits, Settings, Transport, ZoneId},
+    status::CallInfo,
 };
 use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
 use sbc_media::relay::{MediaCommand, MediaEvent};
@@ -80,6 +81,7 @@ pub struct Shell<E> {
     next_connection: u64,
     pub(super) asked: BTreeMap<RequestId, Asked>,
     pub(super) limits: Option<Limits>,
+    lab: bool,
     aftermath: VecDeque<Aftermath>,
     pub(super) pulse: Pulse,
     pub(super) counters: ShellCounters,
@@ -111,6 +113,7 @@ impl<E: Engine> Shell<E> {
             next_connection: 0,
             asked: BTreeMap::new(),
             limits: None,
+            lab: false,
             aftermath: VecDeque::new(),
             pulse,
             counters: ShellCounters::default(),
@@ -135,6 +138,7 @@ impl<E: Engine> Shell<E> {
     pub(super) fn configure(&mut self, settings: Box<Settings>) {
         let now = Instant::now();
         self.limits = Some(settings.limits);
+        self.lab = settings.lab;
         self.listeners.retain(|local, listener| {
             let configured = settings.listeners.iter().any(|wanted| {
                 wanted.zone == listener.zone
@@ -173,8 +177,24 @@ impl<E: Engine> Shell<E> {
         self.engine.as_ref().and_then(Engine::poll_timeout)
     }
 
-    pub(super) const fn engine(&mut self) -> Option<&mut E> {
-        self.engine.as_mut()
+    /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
+    pub(super) fn calls(&self, offset: usize, limit: usize) -> (Vec<CallInfo>, bool) {
+        let Some(engine) = &self.engine else {
+            return (Vec::new(), false);
+        };
+        let calls = engine.calls(offset, limit);
+        let more = offset + calls.len() < engine.call_count();
+        (calls, more)
+    }
+
+    /// Laboratory: forget bindings, bans and counts. False: not allowed.
+    pub(super) fn reset(&mut self) -> bool {
+        let now = Instant::now();
+        if let (true, Some(engine)) = (self.lab, &mut self.engine) {
+            engine.reset(now);
+            self.drain(now);
+        }
+        self.lab
     }
 
     /// A name for a connection.
