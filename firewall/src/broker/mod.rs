@@ -205,6 +205,16 @@ impl<K: Kernel> Broker<K> {
         self.send_settings();
     }
 
+    /// There is no configuration any more: all that was granted by it ends, and nothing is granted.
+    pub fn close(&mut self, now: Instant) {
+        self.open = false;
+        self.settings = None;
+        self.permissions = Permissions::default();
+        self.learn_due = None;
+        self.settle_listeners();
+        self.settle_leases(now);
+    }
+
     /// A process has a (new) channel. Whatever an earlier process of that role held is gone.
     pub fn attach(&mut self, now: Instant, role: Role) {
         self.detach(now, role);

@@ -217,6 +217,10 @@ impl Daemon {
                 None => tracing::error!(%role, "a peer without its channel"),
             },
             ToChild::Configuration { revision, document } => {
+                if document.is_empty() {
+                    // No configuration: nothing may be granted even before the closed ruleset stands.
+                    self.broker.close(now);
+                }
                 if let Err(reason) = self.committer.begin(revision, document) {
                     self.tell_init(&FromChild::CommitFailed { revision, reason });
                 }

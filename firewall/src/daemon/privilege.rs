@@ -5,7 +5,7 @@
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Rules and marks; binding to devices; ports below 1024.
 const KEPT: [Capability; 3] = [
@@ -26,7 +26,7 @@ const PRIORITY: libc::c_int = 1;
 /// # Errors
 /// As the system says.
 pub fn drop_privileges() -> io::Result<()> {
-    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, MAX_DESCRIPTORS, MAX_DESCRIPTORS) {
+    if let Err(error) = raise_descriptors() {
         tracing::warn!(%error, "descriptor limit stays as it was");
     }
     if let Err(error) = go_first() {
@@ -44,6 +44,13 @@ pub fn drop_privileges() -> io::Result<()> {
     caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)?;
     nix::sys::prctl::set_no_new_privs()?;
     Ok(())
+}
+
+/// As many descriptors as are wanted, or as the system lets this process have.
+fn raise_descriptors() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, MAX_DESCRIPTORS, MAX_DESCRIPTORS)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard))
 }
 
 /// `SCHED_RR`, for this thread alone: the program that loads rulesets and the thread that waits for it go with the rest.

@@ -15,6 +15,24 @@ fn before_the_first_commit_everything_is_closed() {
 }
 
 #[test]
+fn without_a_configuration_everything_is_closed_again() {
+    let mut house = House::new();
+    let (lease, _) = house.opened(EXTERNAL, false, to("198.51.100.10:4000"));
+    house.broker.close(house.now);
+    let messages: Vec<_> = house
+        .messages()
+        .into_iter()
+        .map(|(message, _)| message)
+        .collect();
+    assert_eq!(messages, [FromBroker::LeaseEnded { lease }]);
+    assert!(house.elements().is_empty());
+    assert_eq!(
+        house.open(EXTERNAL, false, Flow::default()),
+        refused(Refusal::Closed)
+    );
+}
+
+#[test]
 fn the_first_message_to_the_sbc_is_its_settings_and_each_commit_sends_them_again() {
     let mut house = House::closed();
     house

@@ -1,0 +1,35 @@
+//! The firewall's process. Init starts it first of all, with the control channel at descriptor 3; it takes no arguments.
+
+use std::process::ExitCode;
+
+use firewall::{
+    daemon::{Daemon, privilege},
+    nftables::Loader,
+};
+use sandbox::channel::Channel;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // Init stamps the lines and bounds their rate; they stay plain text.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("info"))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the firewall ends; what stands in the kernel stays");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let control = Channel::control()?;
+    privilege::drop_privileges()?;
+    Daemon::start(control, Loader::open()?)?.run()?;
+    Ok(())
+}

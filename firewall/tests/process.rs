@@ -1,0 +1,371 @@
+//! The program as init starts it, with the laboratory's configuration and the ruleset of the product: what it keeps of
+//! root's rights, and that pinholes close in time under all of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use broker_proto::{
+    Role,
+    broker::{Admit, Family, Flow, FromBroker, LeaseId, ToBroker},
+    control::{ChannelKind, FromChild, ToChild},
+    encode,
+    settings::{Transport, ZoneId},
+    status::{FromStatus, ToStatus},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use sandbox::channel::Channel;
+use support::{
+    House, ID, ask, figures, go_first, is_root, pinholes, receive, send, until, wait_readable,
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gatehouse-firewall");
+const ZONE: ZoneId = ZoneId(0);
+
+fn laboratory() -> String {
+    std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/lab/gatehouse.toml"
+    ))
+    .unwrap()
+}
+
+fn house() -> House {
+    let house = House::process(PROGRAM);
+    house.commit(1, &laboratory());
+    house
+}
+
+fn opened(sbc: &Channel, pair: bool, flow: Flow) -> (LeaseId, SocketAddr, UdpSocket) {
+    let open = ToBroker::OpenMedia {
+        id: ID,
+        zone: ZONE,
+        family: Family::V4,
+        pair,
+        flow,
+        ttl_seconds: 60,
+    };
+    match ask(sbc, &open) {
+        (FromBroker::MediaOpened { lease, rtp, .. }, fds) => (
+            lease,
+            rtp,
+            fds.into_iter().next().map(UdpSocket::from).unwrap(),
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn both(peer: SocketAddr) -> Flow {
+    Flow {
+        admit: Admit::Peer(peer),
+        send_to: Some(peer),
+    }
+}
+
+/// The smallest RTP packet with some payload.
+fn rtp_packet(sequence: u8) -> Vec<u8> {
+    let mut packet = vec![0x80, 0, 0, sequence, 0, 0, 0, 0, 0, 0, 0, 1];
+    packet.extend([0xd5; 160]);
+    packet
+}
+
+fn datagram(socket: &UdpSocket) -> Option<Vec<u8>> {
+    let mut polled = [nix::poll::PollFd::new(
+        std::os::fd::AsFd::as_fd(socket),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    nix::poll::poll(&mut polled, 5000_u16).unwrap();
+    let mut buffer = [0; 512];
+    socket
+        .recv(&mut buffer)
+        .ok()
+        .map(|length| buffer[..length].to_vec())
+}
+
+#[test]
+fn it_keeps_three_capabilities_and_the_right_to_go_first() {
+    if !is_root("process privileges") {
+        return;
+    }
+    let house = House::process(PROGRAM);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
+    // CAP_NET_BIND_SERVICE 10, CAP_NET_ADMIN 12, CAP_NET_RAW 13.
+    let kept = format!("{:016x}", 1_u64 << 10 | 1 << 12 | 1 << 13);
+    for field in ["CapPrm", "CapEff", "CapBnd"] {
+        assert!(
+            status.contains(&format!("{field}:\t{kept}")),
+            "{field} in {status}"
+        );
+    }
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let schedule =
+        std::fs::read_to_string(format!("/proc/{}/sched", house.pid())).unwrap_or_default();
+    println!(
+        "{}",
+        schedule
+            .lines()
+            .find(|line| line.starts_with("policy"))
+            .unwrap_or("policy unknown")
+    );
+    house.stop();
+}
+
+#[test]
+fn a_document_that_does_not_check_is_refused_with_its_line() {
+    if !is_root("process document") {
+        return;
+    }
+    let house = house();
+    house.tell(
+        &ToChild::Configuration {
+            revision: 2,
+            document: "schema = 1\nnonsense = 1\n".into(),
+        },
+        None,
+    );
+    let FromChild::CommitFailed {
+        revision: 2,
+        reason,
+    } = receive(&house.control).0
+    else {
+        panic!()
+    };
+    assert!(reason.contains("nonsense"), "{reason}");
+    house.commit(3, &laboratory());
+    house.stop();
+}
+
+#[test]
+fn media_passes_the_products_ruleset_to_its_peer_alone() {
+    if !is_root("process media") {
+        return;
+    }
+    let house = house();
+    let sbc = house.sbc();
+    let bind = |address: &'static str| {
+        let socket = house
+            .outside
+            .run(move || UdpSocket::bind((address, 0)).unwrap());
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        socket
+    };
+    let (alice, attacker) = (bind("198.51.100.10"), bind("198.51.100.66"));
+    let from = alice.local_addr().unwrap();
+    let (lease, rtp, socket) = opened(
+        &sbc,
+        true,
+        Flow {
+            admit: Admit::Host(from.ip()),
+            send_to: None,
+        },
+    );
+    attacker.send_to(&rtp_packet(1), rtp).unwrap();
+    alice.send_to(b"no media at all", rtp).unwrap();
+    alice.send_to(&rtp_packet(2), rtp).unwrap();
+    assert_eq!(datagram(&socket), Some(rtp_packet(2)));
+    let latch = ToBroker::LatchMedia {
+        id: ID,
+        lease,
+        rtp: both(from),
+        rtcp: Flow::default(),
+    };
+    assert_eq!(ask(&sbc, &latch).0, FromBroker::Done { id: ID });
+    socket.send(&rtp_packet(3)).unwrap();
+    let mut buffer = [0; 512];
+    assert_eq!(alice.recv_from(&mut buffer).unwrap().1, rtp);
+    attacker.send_to(&rtp_packet(4), rtp).unwrap();
+    bind("198.51.100.10").send_to(&rtp_packet(5), rtp).unwrap();
+    alice.send_to(&rtp_packet(6), rtp).unwrap();
+    assert_eq!(datagram(&socket), Some(rtp_packet(6)));
+    assert!(
+        socket
+            .send_to(&rtp_packet(7), attacker.local_addr().unwrap())
+            .is_err()
+    );
+    assert!(socket.send(b"no media at all").is_err());
+
+    let management = house.attach(Role::Management, ChannelKind::Status);
+    management
+        .send(&encode(&ToStatus::Drops { id: ID }).unwrap(), &[])
+        .unwrap();
+    let FromStatus::Drops { drops, .. } = receive(&management).0 else {
+        panic!()
+    };
+    let no_pinhole = drops
+        .iter()
+        .find(|drop| drop.reason == "no-pinhole" && drop.zone == "external")
+        .unwrap();
+    assert!(no_pinhole.count >= 3, "{drops:?}");
+    let last = no_pinhole.last.as_ref().unwrap();
+    assert_eq!(
+        (last.destination.as_str(), last.protocol.as_str()),
+        (rtp.to_string().as_str(), "udp")
+    );
+    house.stop();
+}
+
+#[test]
+fn listeners_of_sbc_and_management_are_lent_under_the_products_ruleset() {
+    if !is_root("process listeners") {
+        return;
+    }
+    let house = house();
+    let sbc = house.sbc();
+    for (zone, transport) in [
+        (0, Transport::Udp),
+        (0, Transport::Tcp),
+        (1, Transport::Udp),
+        (1, Transport::Tcp),
+    ] {
+        let (message, fds) = ask(
+            &sbc,
+            &ToBroker::Listen {
+                id: ID,
+                zone: ZoneId(zone),
+                transport,
+                port: 5060,
+            },
+        );
+        assert!(
+            matches!(message, FromBroker::Listening { ref local, .. } if local.len() == 2),
+            "{message:?}"
+        );
+        assert_eq!(fds.len(), if transport == Transport::Udp { 2 } else { 0 });
+    }
+    let client = house.outside.run(|| {
+        std::net::TcpStream::connect_timeout(
+            &"198.51.100.1:5060".parse().unwrap(),
+            Duration::from_secs(5),
+        )
+        .unwrap()
+    });
+    let (FromBroker::Accepted { peer, .. }, _) = receive(&sbc) else {
+        panic!()
+    };
+    assert_eq!(peer, client.local_addr().unwrap());
+    let management = house.attach(Role::Management, ChannelKind::Broker);
+    let listen = ToBroker::Listen {
+        id: ID,
+        zone: ZoneId(2),
+        transport: Transport::Tls,
+        port: 8443,
+    };
+    assert!(matches!(
+        ask(&management, &listen).0,
+        FromBroker::Listening { .. }
+    ));
+    house.stop();
+}
+
+#[test]
+fn after_kill_9_of_the_sbc_all_pinholes_are_gone_within_100_ms_also_while_a_commit_runs() {
+    if !is_root("process death") {
+        return;
+    }
+    let house = house();
+    go_first();
+    let mut netlink = house.netlink();
+    let mut figures_of = Vec::new();
+    let mut revision = 1;
+    for committing in [false, true] {
+        let mut times = Vec::new();
+        for run in 0..200 {
+            let sbc = house.sbc();
+            for port in 0..50 {
+                opened(
+                    &sbc,
+                    true,
+                    both(SocketAddr::from(([198, 51, 100, 10], 4000 + port))),
+                );
+            }
+            assert_eq!(pinholes(&mut netlink), 150, "run {run}");
+            let end: OwnedFd = sbc.into();
+            let mut child = Command::new("sleep")
+                .arg("1000")
+                .stdin(Stdio::from(end))
+                .spawn()
+                .unwrap();
+            if committing {
+                revision += 1;
+                house.tell(
+                    &ToChild::Configuration {
+                        revision,
+                        document: laboratory(),
+                    },
+                    None,
+                );
+            }
+            let begun = Instant::now();
+            kill(
+                Pid::from_raw(i32::try_from(child.id()).unwrap()),
+                Signal::SIGKILL,
+            )
+            .unwrap();
+            until(|| pinholes(&mut netlink) == 0);
+            times.push(begun.elapsed());
+            child.wait().unwrap();
+            if committing {
+                assert_eq!(
+                    receive::<FromChild>(&house.control).0,
+                    FromChild::Committed { revision }
+                );
+            }
+        }
+        let worst = times.iter().max().copied().unwrap();
+        println!(
+            "pinholes of 50 leases after kill -9, commit running: {committing}: {}",
+            figures(times)
+        );
+        figures_of.push(worst);
+    }
+    assert!(
+        figures_of
+            .iter()
+            .all(|worst| *worst < Duration::from_millis(100)),
+        "{figures_of:?}"
+    );
+    house.stop();
+}
+
+#[test]
+fn a_silent_sbc_loses_its_pinholes_under_load_too() {
+    if !is_root("process silence") {
+        return;
+    }
+    let house = house();
+    go_first();
+    let sbc = house.sbc();
+    let mut netlink = house.netlink();
+    opened(&sbc, true, both("198.51.100.10:4000".parse().unwrap()));
+    let mut times = Vec::new();
+    for sequence in 0..20 {
+        send(&sbc, &ToBroker::Health { sequence });
+        until(|| pinholes(&mut netlink) == 3);
+        send(&sbc, &ToBroker::Health { sequence });
+        times.push(until(|| pinholes(&mut netlink) == 0));
+        wait_readable(&sbc, Duration::ZERO);
+    }
+    println!("pinholes after the last Health: {}", figures(times.clone()));
+    assert!(
+        times.iter().all(|time| *time < Duration::from_millis(100)),
+        "{}",
+        figures(times)
+    );
+    house.stop();
+}
