@@ -37,7 +37,11 @@ impl Dispatch {
     /// Takes over the control channel.
     #[must_use]
     pub fn new(control: Channel) -> Self {
-        Self { control, peers: Vec::new(), buffer: vec![0; MAX_MESSAGE] }
+        Self {
+            control,
+            peers: Vec::new(),
+            buffer: vec![0; MAX_MESSAGE],
+        }
     }
 
     /// Tells init.
@@ -45,14 +49,24 @@ impl Dispatch {
     /// # Errors
     /// The channel's: init is gone or does not read.
     pub fn tell_init(&self, message: &FromChild) -> io::Result<()> {
-        self.control.send(&encode(message).map_err(io::Error::other)?, &[])
+        self.control
+            .send(&encode(message).map_err(io::Error::other)?, &[])
     }
 
     /// Answers a neighbour. A neighbour that does not read its answers loses its channel: no process waits for another.
     pub fn answer<T: Serialize>(&mut self, role: Role, kind: ChannelKind, message: &T) {
-        let Some(place) = self.peers.iter().position(|(peer, channel, _)| (*peer, *channel) == (role, kind)) else { return };
+        let Some(place) = self
+            .peers
+            .iter()
+            .position(|(peer, channel, _)| (*peer, *channel) == (role, kind))
+        else {
+            return;
+        };
         let Ok(bytes) = encode(message) else { return };
-        let sent = self.peers.get(place).map(|(_, _, channel)| channel.send(&bytes, &[]));
+        let sent = self
+            .peers
+            .get(place)
+            .map(|(_, _, channel)| channel.send(&bytes, &[]));
         if let Some(Err(error)) = sent {
             tracing::warn!(peer = role.name(), %error, "answer not taken, channel closed");
             self.peers.remove(place);
@@ -69,7 +83,10 @@ impl Dispatch {
             let borrowed: Vec<BorrowedFd<'_>> = std::iter::once(self.control.as_fd())
                 .chain(self.peers.iter().map(|(_, _, channel)| channel.as_fd()))
                 .collect();
-            let mut polled: Vec<PollFd<'_>> = borrowed.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+            let mut polled: Vec<PollFd<'_>> = borrowed
+                .iter()
+                .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+                .collect();
             match poll(&mut polled, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -106,9 +123,15 @@ impl Dispatch {
             let message: ToChild = decode(bytes).map_err(io::Error::other)?;
             match message {
                 ToChild::Peer { role, channel } => {
-                    let Some(fd) = received.descriptors.into_iter().next() else { continue };
+                    let Some(fd) = received.descriptors.into_iter().next() else {
+                        continue;
+                    };
                     let end = Channel::from_fd(fd);
-                    match self.peers.iter_mut().find(|(peer, kind, _)| (*peer, *kind) == (role, channel)) {
+                    match self
+                        .peers
+                        .iter_mut()
+                        .find(|(peer, kind, _)| (*peer, *kind) == (role, channel))
+                    {
                         Some(entry) => entry.2 = end,
                         None => self.peers.push((role, channel, end)),
                     }
@@ -121,11 +144,17 @@ impl Dispatch {
 
     /// Whether the channel at `place` still stands.
     fn drain_peer(&mut self, place: usize, incoming: &mut Vec<Incoming>) -> bool {
-        let Some((role, kind, channel)) = self.peers.get(place) else { return true };
+        let Some((role, kind, channel)) = self.peers.get(place) else {
+            return true;
+        };
         for _ in 0..BATCH {
             match channel.recv(&mut self.buffer) {
                 Ok(received) => {
-                    let bytes = self.buffer.get(..received.length).unwrap_or_default().to_vec();
+                    let bytes = self
+                        .buffer
+                        .get(..received.length)
+                        .unwrap_or_default()
+                        .to_vec();
                     incoming.push(Incoming::Peer(*role, *kind, bytes));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
@@ -147,13 +176,18 @@ mod tests {
         let mut dispatch = Dispatch::new(child);
         for word in [b"one", b"two"] {
             let (near, far) = Channel::pair().unwrap();
-            let peer = ToChild::Peer { role: Role::Sbc, channel: ChannelKind::Journal };
+            let peer = ToChild::Peer {
+                role: Role::Sbc,
+                channel: ChannelKind::Journal,
+            };
             init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
             drop(far);
             assert!(dispatch.wait(Some(1000)).unwrap().is_empty());
             near.send(word, &[]).unwrap();
             let got = dispatch.wait(Some(1000)).unwrap();
-            assert!(matches!(&got[..], [Incoming::Peer(Role::Sbc, ChannelKind::Journal, bytes)] if bytes == word));
+            assert!(
+                matches!(&got[..], [Incoming::Peer(Role::Sbc, ChannelKind::Journal, bytes)] if bytes == word)
+            );
         }
         assert_eq!(dispatch.peers.len(), 1);
     }
@@ -171,7 +205,10 @@ mod tests {
         let (init, child) = Channel::pair().unwrap();
         let mut dispatch = Dispatch::new(child);
         let (near, far) = Channel::pair().unwrap();
-        let peer = ToChild::Peer { role: Role::Sbc, channel: ChannelKind::Journal };
+        let peer = ToChild::Peer {
+            role: Role::Sbc,
+            channel: ChannelKind::Journal,
+        };
         init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
         drop(far);
         dispatch.wait(Some(1000)).unwrap();

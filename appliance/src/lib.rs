@@ -1,6 +1,8 @@
 //! Everything on the box that is neither packet filter nor SBC.
 
+pub mod console;
 pub mod dispatch;
+pub mod init;
 pub mod journal;
 pub mod keyholder;
 pub mod management;

@@ -9,8 +9,16 @@ use sandbox::{Profile, channel::Channel};
 /// Confines the process (Landlock), takes the control channel and runs `serve` with it and the profile; `serve` seals the
 /// process (seccomp) when its threads and its crypto library are ready. Any error ends the process: init sees it, says so
 /// and starts it again with a back-off.
-pub fn run(role: Role, serve: impl FnOnce(Channel, &Profile) -> Result<(), Box<dyn std::error::Error>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false).init();
+pub fn run(
+    role: Role,
+    serve: impl FnOnce(Channel, &Profile) -> Result<(), Box<dyn std::error::Error>>,
+) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
     let result = (|| {
         let profile = Profile::for_role(role.name()).ok_or("no sandbox profile for this role")?;
         sandbox::confine(&profile)?;

@@ -9,5 +9,7 @@ use broker_proto::Role;
 const STORE: &str = "/store";
 
 fn main() -> ExitCode {
-    process::run(Role::Journal, |control, profile| journal::serve(control, profile, Path::new(STORE)))
+    process::run(Role::Journal, |control, profile| {
+        journal::serve(control, profile, Path::new(STORE))
+    })
 }

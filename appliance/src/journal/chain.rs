@@ -33,7 +33,7 @@ pub struct Recovery {
 }
 
 /// Hash of a line, the link to its successor.
-pub type Link = [u8; 32];
+pub(super) type Link = [u8; 32];
 
 /// A stream on disk.
 pub struct Chain {
@@ -53,7 +53,11 @@ impl Chain {
     ///
     /// # Errors
     /// Those of the file system; nothing is written in that case but what was found whole stays.
-    pub fn open(directory: &Path, name: &'static str, bounds: Bounds) -> io::Result<(Self, Recovery)> {
+    pub fn open(
+        directory: &Path,
+        name: &'static str,
+        bounds: Bounds,
+    ) -> io::Result<(Self, Recovery)> {
         let mut recovery = Recovery::default();
         let numbers = segments(directory, name)?;
         let mut last: Link = [0; 32];
@@ -64,20 +68,42 @@ impl Chain {
             let scan = scan(&path, last, first)?;
             first = false;
             if let (Some(line), None) = (scan.broken_line, &recovery.broken_at) {
-                recovery.broken_at = Some(format!("{}:{line}", path.file_name().unwrap_or_default().display()));
+                recovery.broken_at = Some(format!(
+                    "{}:{line}",
+                    path.file_name().unwrap_or_default().display()
+                ));
             }
             last = scan.last;
             sequence = sequence.max(scan.sequence);
             if scan.torn > 0 {
-                OpenOptions::new().write(true).open(&path)?.set_len(scan.whole)?;
+                OpenOptions::new()
+                    .write(true)
+                    .open(&path)?
+                    .set_len(scan.whole)?;
                 recovery.torn_octets += scan.torn;
             }
         }
         let number = numbers.last().copied().unwrap_or(1);
-        let mut file = OpenOptions::new().create(true).append(true).open(path_of(directory, name, number))?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path_of(directory, name, number))?;
         let octets = file.seek(SeekFrom::End(0))?;
         sync_directory(directory)?;
-        Ok((Self { directory: directory.to_owned(), name, bounds, file, number, octets, last, sequence, dropped: 0 }, recovery))
+        Ok((
+            Self {
+                directory: directory.to_owned(),
+                name,
+                bounds,
+                file,
+                number,
+                octets,
+                last,
+                sequence,
+                dropped: 0,
+            },
+            recovery,
+        ))
     }
 
     /// Appends a record: `body` is the inside of a JSON object, without braces, that follows `seq` and `prev`. The line is on
@@ -89,7 +115,10 @@ impl Chain {
         if self.octets >= self.bounds.segment_octets {
             self.rotate()?;
         }
-        let line = format!("{{\"seq\":{sequence},\"prev\":\"{}\",{body}}}\n", hex(&self.last));
+        let line = format!(
+            "{{\"seq\":{sequence},\"prev\":\"{}\",{body}}}\n",
+            hex(&self.last)
+        );
         let written = loop {
             match self.file.write_all(line.as_bytes()) {
                 Ok(()) => break Ok(()),
@@ -135,13 +164,20 @@ impl Chain {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn read(&self, after: u64, limit: usize, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<(u64, String)>> {
+    pub fn read(
+        &self,
+        after: u64,
+        limit: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<(u64, String)>> {
         let mut lines = Vec::new();
         for number in segments(&self.directory, self.name)? {
             let reader = BufReader::new(File::open(path_of(&self.directory, self.name, number))?);
             for line in reader.lines() {
                 let line = line?;
-                let Some(sequence) = sequence_of(&line) else { continue };
+                let Some(sequence) = sequence_of(&line) else {
+                    continue;
+                };
                 if sequence > after && wanted(&line) {
                     lines.push((sequence, line));
                     if lines.len() >= limit {
@@ -156,7 +192,10 @@ impl Chain {
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         let number = self.number + 1;
-        let file = OpenOptions::new().create_new(true).append(true).open(path_of(&self.directory, self.name, number))?;
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(path_of(&self.directory, self.name, number))?;
         sync_directory(&self.directory)?;
         self.file = file;
         self.number = number;
@@ -172,7 +211,9 @@ impl Chain {
     /// Removes the oldest segment unless it is the one being written. Says whether there was one.
     fn drop_oldest(&mut self) -> io::Result<bool> {
         let numbers = segments(&self.directory, self.name)?;
-        let Some(&oldest) = numbers.first().filter(|&&number| number != self.number) else { return Ok(false) };
+        let Some(&oldest) = numbers.first().filter(|&&number| number != self.number) else {
+            return Ok(false);
+        };
         let path = path_of(&self.directory, self.name, oldest);
         let mut text = String::new();
         File::open(&path)?.read_to_string(&mut text)?;
@@ -195,7 +236,13 @@ struct Scan {
 fn scan(path: &Path, previous: Link, first: bool) -> io::Result<Scan> {
     let mut bytes = Vec::new();
     File::open(path)?.read_to_end(&mut bytes)?;
-    let mut scan = Scan { last: previous, sequence: 0, whole: 0, torn: 0, broken_line: None };
+    let mut scan = Scan {
+        last: previous,
+        sequence: 0,
+        whole: 0,
+        torn: 0,
+        broken_line: None,
+    };
     let mut rest: &[u8] = &bytes;
     let mut number = 0;
     while let Some(end) = rest.iter().position(|&octet| octet == b'\n') {
@@ -226,7 +273,10 @@ pub fn verify(directory: &Path, name: &str) -> io::Result<Option<String>> {
         let path = path_of(directory, name, number);
         let scan = scan(&path, last, first)?;
         if let Some(line) = scan.broken_line {
-            return Ok(Some(format!("{}:{line}", path.file_name().unwrap_or_default().display())));
+            return Ok(Some(format!(
+                "{}:{line}",
+                path.file_name().unwrap_or_default().display()
+            )));
         }
         last = scan.last;
         first = false;
@@ -238,7 +288,13 @@ fn segments(directory: &Path, name: &str) -> io::Result<Vec<u64>> {
     let mut numbers: Vec<u64> = fs::read_dir(directory)?
         .filter_map(|entry| {
             let file_name = entry.ok()?.file_name();
-            file_name.to_str()?.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".jsonl")?.parse().ok()
+            file_name
+                .to_str()?
+                .strip_prefix(name)?
+                .strip_prefix('-')?
+                .strip_suffix(".jsonl")?
+                .parse()
+                .ok()
         })
         .collect();
     numbers.sort_unstable();
@@ -254,27 +310,37 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 fn sequence_of(line: &str) -> Option<u64> {
-    line.strip_prefix("{\"seq\":")?.split(',').next()?.parse().ok()
+    line.strip_prefix("{\"seq\":")?
+        .split(',')
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn hex(link: &Link) -> String {
     use std::fmt::Write as _;
-    link.iter().fold(String::with_capacity(64), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
+    link.iter()
+        .fold(String::with_capacity(64), |mut text, octet| {
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { segment_octets: 600, segments: 3 };
+    const BOUNDS: Bounds = Bounds {
+        segment_octets: 600,
+        segments: 3,
+    };
 
     fn filled(directory: &Path, records: u64) -> Chain {
         let (mut chain, _) = Chain::open(directory, "house", BOUNDS).unwrap();
         for sequence in 1..=records {
-            chain.append(sequence, &format!("\"code\":\"record-{sequence}\"")).unwrap();
+            chain
+                .append(sequence, &format!("\"code\":\"record-{sequence}\""))
+                .unwrap();
         }
         chain.sync().unwrap();
         chain
@@ -287,7 +353,12 @@ mod tests {
         let (chain, recovery) = Chain::open(directory.path(), "house", BOUNDS).unwrap();
         assert_eq!(recovery, Recovery::default());
         assert_eq!(chain.sequence(), 4);
-        let sequences: Vec<u64> = chain.read(1, 10, |_| true).unwrap().into_iter().map(|(sequence, _)| sequence).collect();
+        let sequences: Vec<u64> = chain
+            .read(1, 10, |_| true)
+            .unwrap()
+            .into_iter()
+            .map(|(sequence, _)| sequence)
+            .collect();
         assert_eq!(sequences, [2, 3, 4]);
     }
 
@@ -314,9 +385,14 @@ mod tests {
         drop(filled(directory.path(), 8));
         assert_eq!(verify(directory.path(), "house").unwrap(), None);
         let path = path_of(directory.path(), "house", 1);
-        let text = fs::read_to_string(&path).unwrap().replace("record-2", "record-9");
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("record-2", "record-9");
         fs::write(&path, text).unwrap();
-        assert_eq!(verify(directory.path(), "house").unwrap(), Some("house-00000001.jsonl:3".into()));
+        assert_eq!(
+            verify(directory.path(), "house").unwrap(),
+            Some("house-00000001.jsonl:3".into())
+        );
     }
 
     #[test]
@@ -333,7 +409,10 @@ mod tests {
     fn the_oldest_segment_goes_first_and_the_loss_is_counted() {
         let directory = tempfile::tempdir().unwrap();
         let mut chain = filled(directory.path(), 40);
-        assert_eq!(segments(directory.path(), "house").unwrap().len(), BOUNDS.segments);
+        assert_eq!(
+            segments(directory.path(), "house").unwrap().len(),
+            BOUNDS.segments
+        );
         let left = chain.read(0, 100, |_| true).unwrap();
         assert_eq!(left.last().unwrap().0, 40);
         assert_eq!(chain.take_dropped(), 40 - left.len() as u64);

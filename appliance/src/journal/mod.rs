@@ -24,7 +24,10 @@ pub use chain::{Bounds, Chain, Recovery, verify};
 use crate::dispatch::{Dispatch, Incoming};
 
 /// The sbc's records: 16 segments of 2 MiB. The house's: the same, in a stream of its own.
-const BOUNDS: Bounds = Bounds { segment_octets: 2 * 1024 * 1024, segments: 16 };
+const BOUNDS: Bounds = Bounds {
+    segment_octets: 2 * 1024 * 1024,
+    segments: 16,
+};
 /// Records a second that one process may write for long; more are counted and not written.
 const RECORDS_PER_SECOND: f64 = 200.0;
 /// Records that one process may write at once.
@@ -57,13 +60,30 @@ impl Journal {
         let (house, house_recovery) = Chain::open(directory, "house", BOUNDS)?;
         let (sbc, sbc_recovery) = Chain::open(directory, "sbc", BOUNDS)?;
         let sequence = house.sequence().max(sbc.sequence());
-        let mut journal = Self { house, sbc, sequence, buckets: Vec::new(), dirty: false };
+        let mut journal = Self {
+            house,
+            sbc,
+            sequence,
+            buckets: Vec::new(),
+            dirty: false,
+        };
         for (name, recovery) in [("house", house_recovery), ("sbc", sbc_recovery)] {
             if recovery.torn_octets > 0 {
-                journal.note(Severity::Warning, "journal-recovered", &[("stream", name), ("torn_octets", &recovery.torn_octets.to_string())]);
+                journal.note(
+                    Severity::Warning,
+                    "journal-recovered",
+                    &[
+                        ("stream", name),
+                        ("torn_octets", &recovery.torn_octets.to_string()),
+                    ],
+                );
             }
             if let Some(place) = recovery.broken_at {
-                journal.note(Severity::Alert, "journal-chain-broken", &[("stream", name), ("at", &place)]);
+                journal.note(
+                    Severity::Alert,
+                    "journal-chain-broken",
+                    &[("stream", name), ("at", &place)],
+                );
             }
         }
         journal.note(Severity::Notice, "journal-started", &[]);
@@ -72,10 +92,16 @@ impl Journal {
 
     /// Writes a record of `role`'s, unless it writes too much.
     pub fn append(&mut self, now: Instant, role: Role, record: &Record) {
-        let Some(lost_before) = self.admit(now, role) else { return };
+        let Some(lost_before) = self.admit(now, role) else {
+            return;
+        };
         if lost_before > 0 {
             let lost = lost_before.to_string();
-            self.note(Severity::Warning, "records-lost", &[("role", role.name()), ("count", &lost), ("reason", "rate")]);
+            self.note(
+                Severity::Warning,
+                "records-lost",
+                &[("role", role.name()), ("count", &lost), ("reason", "rate")],
+            );
         }
         self.write(role, record);
     }
@@ -92,7 +118,11 @@ impl Journal {
         }
         let dropped = self.house.take_dropped() + self.sbc.take_dropped();
         if dropped > 0 {
-            self.note(Severity::Warning, "records-overwritten", &[("count", &dropped.to_string())]);
+            self.note(
+                Severity::Warning,
+                "records-overwritten",
+                &[("count", &dropped.to_string())],
+            );
         }
     }
 
@@ -121,7 +151,12 @@ impl Journal {
     /// Takes a token of `role`'s; `None`: none left. Otherwise how many records were lost since the last one.
     fn admit(&mut self, now: Instant, role: Role) -> Option<u64> {
         if !self.buckets.iter().any(|bucket| bucket.role == role) {
-            self.buckets.push(Bucket { role, tokens: RECORD_BURST, filled: now, lost: 0 });
+            self.buckets.push(Bucket {
+                role,
+                tokens: RECORD_BURST,
+                filled: now,
+                lost: 0,
+            });
         }
         let bucket = self.buckets.iter_mut().find(|bucket| bucket.role == role)?;
         let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
@@ -136,14 +171,28 @@ impl Journal {
     }
 
     fn note(&mut self, severity: Severity, code: &str, fields: &[(&str, &str)]) {
-        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.write(Role::Journal, &Record::Event { severity, code: code.to_owned(), fields });
+        let fields = fields
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        self.write(
+            Role::Journal,
+            &Record::Event {
+                severity,
+                code: code.to_owned(),
+                fields,
+            },
+        );
     }
 
     fn write(&mut self, role: Role, record: &Record) {
         let body = record::body(role, &rfc3339(SystemTime::now()), record);
         let sequence = self.sequence + 1;
-        let chain = if role == Role::Sbc { &mut self.sbc } else { &mut self.house };
+        let chain = if role == Role::Sbc {
+            &mut self.sbc
+        } else {
+            &mut self.house
+        };
         match chain.append(sequence, &body) {
             Ok(()) => self.sequence = sequence,
             Err(error) => tracing::error!(%error, role = role.name(), "record not written"),
@@ -161,21 +210,33 @@ pub fn rfc3339(time: SystemTime) -> String {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since.subsec_millis()
+    )
 }
 
 /// The process: opens the journal in the profile's directory, seals itself, serves until init says stop or is gone.
 ///
 /// # Errors
 /// The store cannot be opened, or init is gone.
-pub fn serve(control: Channel, profile: &Profile, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
+pub fn serve(
+    control: Channel,
+    profile: &Profile,
+    directory: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut journal = Journal::open(directory)?;
     let mut dispatch = Dispatch::new(control);
     sandbox::seal(profile)?;
@@ -190,7 +251,9 @@ pub fn serve(control: Channel, profile: &Profile, directory: &Path) -> Result<()
                     journal.sync();
                     return Ok(());
                 }
-                Incoming::Peer(role, ChannelKind::Journal, bytes) => answer(&mut journal, &mut dispatch, now, role, &bytes),
+                Incoming::Peer(role, ChannelKind::Journal, bytes) => {
+                    answer(&mut journal, &mut dispatch, now, role, &bytes)
+                }
                 Incoming::Control(..) | Incoming::Peer(..) => {}
             }
         }
@@ -201,13 +264,26 @@ pub fn serve(control: Channel, profile: &Profile, directory: &Path) -> Result<()
 fn answer(journal: &mut Journal, dispatch: &mut Dispatch, now: Instant, role: Role, bytes: &[u8]) {
     match decode::<ToJournal>(bytes) {
         Ok(ToJournal::Append(record)) => journal.append(now, role, &record),
-        Ok(ToJournal::Query { id, after, limit, calls_only }) => {
+        Ok(ToJournal::Query {
+            id,
+            after,
+            limit,
+            calls_only,
+        }) => {
             let permitted = matches!(role, Role::Management | Role::Init);
-            let lines = permitted.then(|| journal.read(after, limit, calls_only)).and_then(|lines| {
-                lines.inspect_err(|error| tracing::error!(%error, "journal not read")).ok()
-            });
+            let lines = permitted
+                .then(|| journal.read(after, limit, calls_only))
+                .and_then(|lines| {
+                    lines
+                        .inspect_err(|error| tracing::error!(%error, "journal not read"))
+                        .ok()
+                });
             let reply = match lines {
-                Some(lines) => FromJournal::Records { id, lines, newest: journal.sequence },
+                Some(lines) => FromJournal::Records {
+                    id,
+                    lines,
+                    newest: journal.sequence,
+                },
                 None => FromJournal::Refused { id },
             };
             dispatch.answer(role, ChannelKind::Journal, &reply);
@@ -230,7 +306,11 @@ mod tests {
     use super::*;
 
     fn event(code: &str) -> Record {
-        Record::Event { severity: Severity::Info, code: code.into(), fields: Vec::new() }
+        Record::Event {
+            severity: Severity::Info,
+            code: code.into(),
+            fields: Vec::new(),
+        }
     }
 
     #[test]
@@ -261,7 +341,11 @@ mod tests {
         assert!(lines.iter().any(|line| line.contains("\"before\"")));
         let house = journal.house.read(0, 100, |_| true).unwrap();
         assert!(house.iter().any(|(_, line)| line.contains("\"after\"")));
-        assert!(house.iter().any(|(_, line)| line.contains("records-lost") && line.contains("8000")));
+        assert!(
+            house
+                .iter()
+                .any(|(_, line)| line.contains("records-lost") && line.contains("8000"))
+        );
     }
 
     #[test]

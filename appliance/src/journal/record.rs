@@ -8,23 +8,30 @@ use broker_proto::{
 use serde_json::{Map, Value, json};
 
 /// Longest text kept of one field, in octets.
-pub const TEXT_OCTETS: usize = 1024;
+pub(super) const TEXT_OCTETS: usize = 1024;
 /// Most fields kept of one event.
-pub const FIELDS: usize = 32;
+pub(super) const FIELDS: usize = 32;
 
 /// The inside (no braces) of the JSON object for `record`, said by `role` at `time` (RFC 3339).
 #[must_use]
-pub fn body(role: Role, time: &str, record: &Record) -> String {
+pub(super) fn body(role: Role, time: &str, record: &Record) -> String {
     let mut object = Map::new();
     object.insert("time".into(), json!(time));
     object.insert("role".into(), json!(role.name()));
     match record {
-        Record::Event { severity, code, fields } => {
+        Record::Event {
+            severity,
+            code,
+            fields,
+        } => {
             object.insert("kind".into(), json!("event"));
             object.insert("severity".into(), json!(severity_word(*severity)));
             object.insert("code".into(), text(code));
-            let fields: Map<String, Value> =
-                fields.iter().take(FIELDS).map(|(key, value)| (clean(key), text(value))).collect();
+            let fields: Map<String, Value> = fields
+                .iter()
+                .take(FIELDS)
+                .map(|(key, value)| (clean(key), text(value)))
+                .collect();
             object.insert("fields".into(), Value::Object(fields));
         }
         Record::Call(call) => {
@@ -33,7 +40,10 @@ pub fn body(role: Role, time: &str, record: &Record) -> String {
         }
     }
     let json = Value::Object(object).to_string();
-    json.strip_prefix('{').and_then(|inside| inside.strip_suffix('}')).unwrap_or_default().to_owned()
+    json.strip_prefix('{')
+        .and_then(|inside| inside.strip_suffix('}'))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn call_value(call: &CallRecord) -> Value {
@@ -88,7 +98,10 @@ fn text(value: &str) -> Value {
 /// `value` cut to [`TEXT_OCTETS`] at a character boundary, with `\u{fffd}` for each control character and for those that
 /// change a terminal's reading direction: a record shown on a console must not move its cursor.
 fn clean(value: &str) -> String {
-    let end = (0..=value.len().min(TEXT_OCTETS)).rev().find(|&end| value.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=value.len().min(TEXT_OCTETS))
+        .rev()
+        .find(|&end| value.is_char_boundary(end))
+        .unwrap_or(0);
     value
         .chars()
         .scan(0, |octets, character| {
@@ -96,7 +109,9 @@ fn clean(value: &str) -> String {
             (*octets <= end).then_some(character)
         })
         .map(|character| match character {
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                '\u{fffd}'
+            }
             character if character.is_control() => '\u{fffd}',
             character => character,
         })
@@ -118,9 +133,19 @@ mod tests {
 
     #[test]
     fn line_ends_escapes_and_quotes_stay_inside_one_record() {
-        for hostile in ["a\r\nb", "\u{1b}[2J", "\"},{\"seq\":9", "\u{202e}gnp.exe", "\u{0}", "\u{85}"] {
+        for hostile in [
+            "a\r\nb",
+            "\u{1b}[2J",
+            "\"},{\"seq\":9",
+            "\u{202e}gnp.exe",
+            "\u{0}",
+            "\u{85}",
+        ] {
             let line = format!("{{{}}}", event(hostile));
-            assert!(!line.contains(['\r', '\n', '\u{1b}', '\u{202e}']), "{line:?}");
+            assert!(
+                !line.contains(['\r', '\n', '\u{1b}', '\u{202e}']),
+                "{line:?}"
+            );
             let value: Value = serde_json::from_str(&line).unwrap();
             assert_eq!(value["role"], "sbc");
             assert!(value.get("seq").is_none());

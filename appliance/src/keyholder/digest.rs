@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// What a response is computed over, besides the password.
 #[derive(Clone, Copy, Debug)]
-pub struct Parameters<'a> {
+pub(super) struct Parameters<'a> {
     /// `username`.
     pub user: &'a str,
     /// `realm`.
@@ -28,10 +28,25 @@ pub struct Parameters<'a> {
 /// The `response` value in lower-case hex. `None` for an algorithm other than `MD5` and `SHA-256`, a `qop` other than `auth`,
 /// or a parameter that could end its quoted string early.
 #[must_use]
-pub fn response(algorithm: &str, parameters: &Parameters<'_>, password: &[u8]) -> Option<String> {
+pub(super) fn response(
+    algorithm: &str,
+    parameters: &Parameters<'_>,
+    password: &[u8],
+) -> Option<String> {
     let p = parameters;
-    let texts = [p.user, p.realm, p.nonce, p.count, p.client_nonce, p.method, p.uri];
-    if texts.iter().any(|text| text.contains(['"', '\r', '\n', '\0'])) {
+    let texts = [
+        p.user,
+        p.realm,
+        p.nonce,
+        p.count,
+        p.client_nonce,
+        p.method,
+        p.uri,
+    ];
+    if texts
+        .iter()
+        .any(|text| text.contains(['"', '\r', '\n', '\0']))
+    {
         return None;
     }
     let hash: fn(&[&[u8]]) -> String = match algorithm {
@@ -46,7 +61,17 @@ pub fn response(algorithm: &str, parameters: &Parameters<'_>, password: &[u8]) -
         "" => Some(hash(&[a1, b":", nonce, b":", a2])),
         "auth" => {
             let (count, client_nonce) = (p.count.as_bytes(), p.client_nonce.as_bytes());
-            Some(hash(&[a1, b":", nonce, b":", count, b":", client_nonce, b":auth:", a2]))
+            Some(hash(&[
+                a1,
+                b":",
+                nonce,
+                b":",
+                count,
+                b":",
+                client_nonce,
+                b":auth:",
+                a2,
+            ]))
         }
         _ => None,
     }
@@ -58,10 +83,13 @@ fn hex_of<D: Digest>(parts: &[&[u8]]) -> String {
     for part in parts {
         hasher.update(part);
     }
-    hasher.finalize().iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
+    hasher
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, octet| {
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -83,7 +111,10 @@ mod tests {
     #[test]
     fn the_example_of_rfc_7616_comes_out() {
         let password = b"Circle of Life";
-        assert_eq!(response("MD5", &EXAMPLE, password).unwrap(), "8ca523f5e9506fed4657c9700eebdbec");
+        assert_eq!(
+            response("MD5", &EXAMPLE, password).unwrap(),
+            "8ca523f5e9506fed4657c9700eebdbec"
+        );
         assert_eq!(
             response("SHA-256", &EXAMPLE, password).unwrap(),
             "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"
@@ -94,13 +125,36 @@ mod tests {
     fn the_form_without_qop_is_that_of_rfc_2069() {
         // RFC 2617 §3.5's values without qop, as computed by RFC 2069 §2.4's rule.
         let old = Parameters { qop: "", ..EXAMPLE };
-        assert_ne!(response("MD5", &old, b"Circle of Life"), response("MD5", &EXAMPLE, b"Circle of Life"));
+        assert_ne!(
+            response("MD5", &old, b"Circle of Life"),
+            response("MD5", &EXAMPLE, b"Circle of Life")
+        );
     }
 
     #[test]
     fn a_value_with_a_quotation_mark_gets_no_response() {
-        assert_eq!(response("MD5", &Parameters { nonce: "a\"b", ..EXAMPLE }, b"x"), None);
+        assert_eq!(
+            response(
+                "MD5",
+                &Parameters {
+                    nonce: "a\"b",
+                    ..EXAMPLE
+                },
+                b"x"
+            ),
+            None
+        );
         assert_eq!(response("SHA-512", &EXAMPLE, b"x"), None);
-        assert_eq!(response("MD5", &Parameters { qop: "auth-int", ..EXAMPLE }, b"x"), None);
+        assert_eq!(
+            response(
+                "MD5",
+                &Parameters {
+                    qop: "auth-int",
+                    ..EXAMPLE
+                },
+                b"x"
+            ),
+            None
+        );
     }
 }

@@ -2,8 +2,8 @@
 //! no; no request makes it give a secret away, and it has no network, no file and no directory. Init hands it its secrets
 //! over the control channel at start.
 //!
-//! Names of secrets: `<key>.pem` (certificate chain) and `<key>.key` (private key, PEM) of a TLS key, `<account>.password`
-//! (of a trunk, as is), `<account>.hash` (of an operator, Argon2id), `api-token`.
+//! A secret is what its bytes say: PEM with a private key is a TLS key with its certificate chain, a text that begins with
+//! `$argon2` is an operator's password as hash, anything else a password or token as it is.
 
 mod digest;
 pub mod password;
@@ -82,11 +82,14 @@ impl Keyholder {
         if self.secrets.len() >= MAX_SECRETS && !self.secrets.contains_key(name) {
             return Err("too many secrets");
         }
-        if let Some(key) = name.strip_suffix(".key") {
-            let der = PrivateKeyDer::from_pem_slice(&value.0).map_err(|_| "not a private key in PEM form")?;
-            let signing = any_supported_type(&der).map_err(|_| "private key of a kind that is not supported")?;
-            self.keys.insert(key.to_owned(), signing);
-            return Ok(());
+        if is_private_key(&value.0) {
+            let der = PrivateKeyDer::from_pem_slice(&value.0)
+                .map_err(|_| "not a private key in PEM form")?;
+            let signing = any_supported_type(&der)
+                .map_err(|_| "private key of a kind that is not supported")?;
+            self.keys.insert(name.to_owned(), signing);
+        } else {
+            self.keys.remove(name);
         }
         self.secrets.insert(name.to_owned(), value);
         Ok(())
@@ -96,11 +99,26 @@ impl Keyholder {
     pub fn answer(&mut self, now: Instant, role: Role, request: &ToKeyholder) -> FromKeyholder {
         let (id, result) = match request {
             ToKeyholder::Certificate { id, key } => (*id, self.certificate(role, *id, key)),
-            ToKeyholder::Sign { id, key, scheme, message } => (*id, self.sign(now, role, *id, key, *scheme, message)),
-            ToKeyholder::Digest { id, secret, algorithm, parameters } => {
-                (*id, self.digest(now, role, *id, secret, algorithm, parameters))
-            }
-            ToKeyholder::Verify { id, secret, presented } => (*id, self.verify(now, role, *id, secret, presented)),
+            ToKeyholder::Sign {
+                id,
+                key,
+                scheme,
+                message,
+            } => (*id, self.sign(now, role, *id, key, *scheme, message)),
+            ToKeyholder::Digest {
+                id,
+                secret,
+                algorithm,
+                parameters,
+            } => (
+                *id,
+                self.digest(now, role, *id, secret, algorithm, parameters),
+            ),
+            ToKeyholder::Verify {
+                id,
+                secret,
+                presented,
+            } => (*id, self.verify(now, role, *id, secret, presented)),
         };
         result.unwrap_or_else(|reason| {
             tracing::warn!(role = role.name(), reason, "request refused");
@@ -123,10 +141,21 @@ impl Keyholder {
         }
     }
 
-    fn certificate(&self, role: Role, id: broker_proto::RequestId, key: &str) -> Result<FromKeyholder, &'static str> {
+    /// A secret that is no private key, without the line end of its file.
+    fn plain(&self, secret: &SecretId) -> Option<&[u8]> {
+        let value = self.secrets.get(&secret.0)?;
+        (!self.keys.contains_key(&secret.0)).then(|| trimmed(&value.0))
+    }
+
+    fn certificate(
+        &self,
+        role: Role,
+        id: broker_proto::RequestId,
+        key: &str,
+    ) -> Result<FromKeyholder, &'static str> {
         self.permitted(role, key)?;
         let signing = self.keys.get(key).ok_or("no such key")?;
-        let pem = self.secrets.get(&format!("{key}.pem")).ok_or("no such certificate")?;
+        let pem = self.secrets.get(key).ok_or("no such certificate")?;
         let der: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(&pem.0)
             .map(|certificate| certificate.map(|certificate| certificate.to_vec()))
             .collect::<Result<_, _>>()
@@ -155,7 +184,9 @@ impl Keyholder {
             return Err("signature scheme not offered");
         }
         let signing = self.keys.get(key).ok_or("no such key")?;
-        let signer = signing.choose_scheme(&[scheme]).ok_or("the key cannot sign under this scheme")?;
+        let signer = signing
+            .choose_scheme(&[scheme])
+            .ok_or("the key cannot sign under this scheme")?;
         let signature = signer.sign(message).map_err(|_| "signature failed")?;
         Ok(FromKeyholder::Signature { id, signature })
     }
@@ -173,10 +204,20 @@ impl Keyholder {
             return Err("only the sbc answers challenges");
         }
         self.take(now, role, Kind::Digest, DIGEST_RATE)?;
-        let password = self.secrets.get(&format!("{}.password", secret.0)).ok_or("no such password")?;
+        let password = self.plain(secret).ok_or("no such password")?;
         let [user, realm, nonce, count, client_nonce, qop, method, uri] = parameters;
-        let parameters = digest::Parameters { user, realm, nonce, count, client_nonce, qop, method, uri };
-        let response = digest::response(algorithm, &parameters, trimmed(&password.0)).ok_or("digest parameters refused")?;
+        let parameters = digest::Parameters {
+            user,
+            realm,
+            nonce,
+            count,
+            client_nonce,
+            qop,
+            method,
+            uri,
+        };
+        let response = digest::response(algorithm, &parameters, password)
+            .ok_or("digest parameters refused")?;
         Ok(FromKeyholder::Response { id, response })
     }
 
@@ -192,19 +233,28 @@ impl Keyholder {
             return Err("only management verifies log-ins");
         }
         self.take(now, role, Kind::Verify, VERIFY_RATE)?;
-        let opens = if let Some(hash) = self.secrets.get(&format!("{}.hash", secret.0)) {
-            std::str::from_utf8(trimmed(&hash.0)).is_ok_and(|stored| password::verify(&presented.0, stored))
-        } else if let Some(token) = self.secrets.get(&secret.0) {
-            let token = trimmed(&token.0);
-            !token.is_empty() && bool::from(token.ct_eq(&presented.0))
-        } else {
-            false
-        };
+        let opens = self.plain(secret).is_some_and(|stored| {
+            if stored.starts_with(HASH_PREFIX) {
+                std::str::from_utf8(stored)
+                    .is_ok_and(|stored| password::verify(&presented.0, stored))
+            } else {
+                !stored.is_empty() && bool::from(stored.ct_eq(&presented.0))
+            }
+        });
         Ok(FromKeyholder::Verified { id, opens })
     }
 
-    fn take(&mut self, now: Instant, role: Role, kind: Kind, (rate, burst): (f64, f64)) -> Result<(), &'static str> {
-        let bucket = self.buckets.entry((role, kind)).or_insert(Bucket { tokens: burst, filled: now });
+    fn take(
+        &mut self,
+        now: Instant,
+        role: Role,
+        kind: Kind,
+        (rate, burst): (f64, f64),
+    ) -> Result<(), &'static str> {
+        let bucket = self.buckets.entry((role, kind)).or_insert(Bucket {
+            tokens: burst,
+            filled: now,
+        });
         let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
         bucket.tokens = (bucket.tokens + elapsed * rate).min(burst);
         bucket.filled = now;
@@ -219,9 +269,19 @@ impl Keyholder {
 /// The key of the management pages by default.
 const MANAGEMENT_KEY: &str = "management";
 
+/// Begins every Argon2 hash in PHC form.
+const HASH_PREFIX: &[u8] = b"$argon2";
+
+fn is_private_key(bytes: &[u8]) -> bool {
+    bytes.windows(12).any(|window| window == b"PRIVATE KEY-")
+}
+
 /// A secret from a file ends before its line end.
 fn trimmed(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|octet| !matches!(octet, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    let end = bytes
+        .iter()
+        .rposition(|octet| !matches!(octet, b'\r' | b'\n'))
+        .map_or(0, |last| last + 1);
     bytes.get(..end).unwrap_or_default()
 }
 
@@ -250,13 +310,15 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
                         keyholder.management_key(&document.management.certificate);
                     }
                 }
-                Incoming::Peer(role, ChannelKind::Keyholder, bytes) => match decode::<ToKeyholder>(&bytes) {
-                    Ok(request) => {
-                        let answer = keyholder.answer(now, role, &request);
-                        dispatch.answer(role, ChannelKind::Keyholder, &answer);
+                Incoming::Peer(role, ChannelKind::Keyholder, bytes) => {
+                    match decode::<ToKeyholder>(&bytes) {
+                        Ok(request) => {
+                            let answer = keyholder.answer(now, role, &request);
+                            dispatch.answer(role, ChannelKind::Keyholder, &answer);
+                        }
+                        Err(error) => tracing::warn!(role = role.name(), %error, "message refused"),
                     }
-                    Err(error) => tracing::warn!(role = role.name(), %error, "message refused"),
-                },
+                }
                 Incoming::Control(..) | Incoming::Peer(..) => {}
             }
         }
@@ -267,7 +329,9 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
 fn prime() -> io::Result<()> {
     let key = rcgen::KeyPair::generate().map_err(io::Error::other)?;
     let mut keyholder = Keyholder::default();
-    keyholder.insert("prime.key", SecretBytes(key.serialize_pem().into_bytes())).map_err(io::Error::other)?;
+    keyholder
+        .insert("prime", SecretBytes(key.serialize_pem().into_bytes()))
+        .map_err(io::Error::other)?;
     let request = ToKeyholder::Sign {
         id: broker_proto::RequestId(0),
         key: "prime".into(),
@@ -291,12 +355,17 @@ mod tests {
     fn keyholder() -> Keyholder {
         let mut keyholder = Keyholder::default();
         let key = rcgen::generate_simple_self_signed(vec!["mgmt.lab.test".into()]).unwrap();
+        let bundle = key.cert.pem() + &key.signing_key.serialize_pem();
         for (name, value) in [
-            ("management.key", key.signing_key.serialize_pem().into_bytes()),
-            ("management.pem", key.cert.pem().into_bytes()),
-            ("trunk2.password", b"trunk2-Pw-2000\n".to_vec()),
+            ("management", bundle.into_bytes()),
+            ("trunk2", b"trunk2-Pw-2000\n".to_vec()),
             ("api-token", b"lab-token\n".to_vec()),
-            ("admin.hash", password::hash("correct horse battery", &[1; 16]).unwrap().into_bytes()),
+            (
+                "admin",
+                password::hash("correct horse battery", &[1; 16])
+                    .unwrap()
+                    .into_bytes(),
+            ),
         ] {
             keyholder.insert(name, SecretBytes(value)).unwrap();
         }
@@ -304,16 +373,30 @@ mod tests {
     }
 
     fn sign(role: Role, scheme: u16) -> FromKeyholder {
-        let request = ToKeyholder::Sign { id: ID, key: "management".into(), scheme, message: b"x".to_vec() };
+        let request = ToKeyholder::Sign {
+            id: ID,
+            key: "management".into(),
+            scheme,
+            message: b"x".to_vec(),
+        };
         keyholder().answer(Instant::now(), role, &request)
     }
 
     #[test]
     fn management_gets_signatures_under_offered_schemes_only() {
         let p256 = u16::from(SignatureScheme::ECDSA_NISTP256_SHA256);
-        assert!(matches!(sign(Role::Management, p256), FromKeyholder::Signature { .. }));
-        assert_eq!(sign(Role::Management, u16::from(SignatureScheme::RSA_PKCS1_SHA1)), FromKeyholder::Refused { id: ID });
-        assert_eq!(sign(Role::Management, u16::from(SignatureScheme::RSA_PSS_SHA256)), FromKeyholder::Refused { id: ID });
+        assert!(matches!(
+            sign(Role::Management, p256),
+            FromKeyholder::Signature { .. }
+        ));
+        assert_eq!(
+            sign(Role::Management, u16::from(SignatureScheme::RSA_PKCS1_SHA1)),
+            FromKeyholder::Refused { id: ID }
+        );
+        assert_eq!(
+            sign(Role::Management, u16::from(SignatureScheme::RSA_PSS_SHA256)),
+            FromKeyholder::Refused { id: ID }
+        );
     }
 
     #[test]
@@ -327,34 +410,102 @@ mod tests {
     fn tokens_and_passwords_open_only_for_management() {
         let mut keyholder = keyholder();
         let mut ask = |role, name: &str, presented: &[u8]| {
-            let request =
-                ToKeyholder::Verify { id: ID, secret: SecretId(name.into()), presented: SecretBytes(presented.to_vec()) };
+            let request = ToKeyholder::Verify {
+                id: ID,
+                secret: SecretId(name.into()),
+                presented: SecretBytes(presented.to_vec()),
+            };
             keyholder.answer(Instant::now(), role, &request)
         };
-        assert_eq!(ask(Role::Management, "api-token", b"lab-token"), FromKeyholder::Verified { id: ID, opens: true });
-        assert_eq!(ask(Role::Management, "api-token", b"lab-toke"), FromKeyholder::Verified { id: ID, opens: false });
-        assert_eq!(ask(Role::Management, "api-token", b""), FromKeyholder::Verified { id: ID, opens: false });
-        assert_eq!(ask(Role::Management, "nobody", b""), FromKeyholder::Verified { id: ID, opens: false });
-        assert_eq!(ask(Role::Management, "admin", b"correct horse battery"), FromKeyholder::Verified { id: ID, opens: true });
-        assert_eq!(ask(Role::Sbc, "api-token", b"lab-token"), FromKeyholder::Refused { id: ID });
+        assert_eq!(
+            ask(Role::Management, "api-token", b"lab-token"),
+            FromKeyholder::Verified {
+                id: ID,
+                opens: true
+            }
+        );
+        assert_eq!(
+            ask(Role::Management, "api-token", b"lab-toke"),
+            FromKeyholder::Verified {
+                id: ID,
+                opens: false
+            }
+        );
+        assert_eq!(
+            ask(Role::Management, "api-token", b""),
+            FromKeyholder::Verified {
+                id: ID,
+                opens: false
+            }
+        );
+        assert_eq!(
+            ask(Role::Management, "nobody", b""),
+            FromKeyholder::Verified {
+                id: ID,
+                opens: false
+            }
+        );
+        assert_eq!(
+            ask(Role::Management, "admin", b"correct horse battery"),
+            FromKeyholder::Verified {
+                id: ID,
+                opens: true
+            }
+        );
+        assert_eq!(
+            ask(Role::Sbc, "api-token", b"lab-token"),
+            FromKeyholder::Refused { id: ID }
+        );
     }
 
     #[test]
     fn no_answer_contains_a_password() {
         let mut keyholder = keyholder();
-        let parameters = ["gatehouse", "trunk2.test", "n", "00000001", "c", "auth", "REGISTER", "sip:trunk2.test"];
+        let parameters = [
+            "gatehouse",
+            "trunk2.test",
+            "n",
+            "00000001",
+            "c",
+            "auth",
+            "REGISTER",
+            "sip:trunk2.test",
+        ];
         let request = ToKeyholder::Digest {
             id: ID,
             secret: SecretId("trunk2".into()),
             algorithm: "SHA-256".into(),
             parameters: parameters.map(str::to_owned),
         };
-        let FromKeyholder::Response { response, .. } = keyholder.answer(Instant::now(), Role::Sbc, &request) else {
+        let FromKeyholder::Response { response, .. } =
+            keyholder.answer(Instant::now(), Role::Sbc, &request)
+        else {
             panic!("refused");
         };
         assert_eq!(response.len(), 64);
-        assert_eq!(keyholder.answer(Instant::now(), Role::Management, &request), FromKeyholder::Refused { id: ID });
+        assert_eq!(
+            keyholder.answer(Instant::now(), Role::Management, &request),
+            FromKeyholder::Refused { id: ID }
+        );
         assert!(!format!("{request:?}").contains("trunk2-Pw"));
+    }
+
+    #[test]
+    fn a_private_key_is_no_password() {
+        let bundle = keyholder().secrets.remove("management").unwrap();
+        let request = ToKeyholder::Verify {
+            id: ID,
+            secret: SecretId("management".into()),
+            presented: SecretBytes(bundle.0.clone()),
+        };
+        let answer = keyholder().answer(Instant::now(), Role::Management, &request);
+        assert_eq!(
+            answer,
+            FromKeyholder::Verified {
+                id: ID,
+                opens: false
+            }
+        );
     }
 
     #[test]
@@ -366,8 +517,14 @@ mod tests {
             secret: SecretId("api-token".into()),
             presented: SecretBytes(b"guess".to_vec()),
         };
-        let answered =
-            (0..1_000).filter(|_| matches!(keyholder.answer(now, Role::Management, &request), FromKeyholder::Verified { .. })).count();
+        let answered = (0..1_000)
+            .filter(|_| {
+                matches!(
+                    keyholder.answer(now, Role::Management, &request),
+                    FromKeyholder::Verified { .. }
+                )
+            })
+            .count();
         assert_eq!(answered, 100);
     }
 }

@@ -44,14 +44,17 @@ pub fn hash(password: &str, salt: &[u8; 16]) -> Result<String, PasswordError> {
         return Err(PasswordError::Control);
     }
     let salt = SaltString::encode_b64(salt).map_err(|_| PasswordError::Hash)?;
-    let hash = Argon2::default().hash_password(password.as_bytes(), &salt).map_err(|_| PasswordError::Hash)?;
+    let hash = Argon2::default()
+        .hash_password(password.as_bytes(), &salt)
+        .map_err(|_| PasswordError::Hash)?;
     Ok(hash.to_string())
 }
 
 /// Whether `presented` is the password behind the PHC string `stored`. A malformed `stored` opens for nobody.
 #[must_use]
 pub fn verify(presented: &[u8], stored: &str) -> bool {
-    PasswordHash::new(stored).is_ok_and(|hash| Argon2::default().verify_password(presented, &hash).is_ok())
+    PasswordHash::new(stored)
+        .is_ok_and(|hash| Argon2::default().verify_password(presented, &hash).is_ok())
 }
 
 #[cfg(test)]
@@ -70,9 +73,15 @@ mod tests {
 
     #[test]
     fn length_is_bounded_both_ways_and_every_printable_character_is_taken() {
-        assert_eq!(hash(&"a".repeat(11), &[0; 16]), Err(PasswordError::TooShort));
+        assert_eq!(
+            hash(&"a".repeat(11), &[0; 16]),
+            Err(PasswordError::TooShort)
+        );
         assert_eq!(hash(&"a".repeat(65), &[0; 16]), Err(PasswordError::TooLong));
-        assert_eq!(hash("with\nline end here", &[0; 16]), Err(PasswordError::Control));
+        assert_eq!(
+            hash("with\nline end here", &[0; 16]),
+            Err(PasswordError::Control)
+        );
         assert!(hash("ÄÖÜ!@#$%^&*()", &[0; 16]).is_ok());
     }
 }

@@ -39,7 +39,7 @@ const TOKEN_OCTETS: usize = 256;
 const MAX_PAGES: u32 = 256;
 
 /// The routes with their guards.
-pub fn router(links: Arc<Links>) -> Router {
+pub(super) fn router(links: Arc<Links>) -> Router {
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls))
         .route("/api/v1/bans", get(bans))
@@ -51,7 +51,10 @@ pub fn router(links: Arc<Links>) -> Router {
         .route("/metrics", get(metrics_page))
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::Method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&links), authorized));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&links),
+            authorized,
+        ));
     Router::new()
         .route("/healthz", get(healthz))
         .merge(guarded)
@@ -79,13 +82,21 @@ impl IntoResponse for Problem {
         let (status, sentence) = match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "a valid bearer token is needed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "there is nothing here"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here"),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this method is not allowed here",
+            ),
             Self::BadRequest(sentence) => (StatusCode::BAD_REQUEST, sentence),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "a part of the appliance does not answer, try again"),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a part of the appliance does not answer, try again",
+            ),
         };
         let mut response = (status, Json(json!({ "error": sentence }))).into_response();
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -101,7 +112,11 @@ async fn authorized(State(links): State<Arc<Links>>, request: Request, next: Nex
         .map(<[u8]>::to_vec);
     let opens = token.map(|token| {
         let secret = SecretId(lock(&links.token).clone());
-        let question = |id| ToKeyholder::Verify { id, secret, presented: SecretBytes(token) };
+        let question = |id| ToKeyholder::Verify {
+            id,
+            secret,
+            presented: SecretBytes(token),
+        };
         links.keyholder.ask(question)
     });
     match opens {
@@ -123,7 +138,10 @@ async fn hardened(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+        ),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -141,19 +159,32 @@ async fn healthz(State(links): State<Arc<Links>>) -> Response {
         Ok(FromStatus::Processes { ref processes, .. })
             if !processes.is_empty() && processes.iter().all(|process| process.pid != 0)
     );
-    if healthy { (StatusCode::OK, "ok\n").into_response() } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded\n").into_response() }
+    if healthy {
+        (StatusCode::OK, "ok\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "degraded\n").into_response()
+    }
 }
 
 async fn metrics_page(State(links): State<Arc<Links>>) -> Response {
     let text = metrics::page(&links).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 async fn calls(State(links): State<Arc<Links>>) -> Result<Json<Vec<Value>>, Problem> {
     let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let offset = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        let FromStatus::Calls { calls, more, .. } = links.sbc.ask(|id| ToStatus::Calls { id, offset }).await? else {
+        let FromStatus::Calls { calls, more, .. } =
+            links.sbc.ask(|id| ToStatus::Calls { id, offset }).await?
+        else {
             return Err(Problem::Unavailable);
         };
         let page = calls.len();
@@ -193,7 +224,11 @@ async fn bans(State(links): State<Arc<Links>>) -> Result<Json<Vec<Value>>, Probl
     let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let offset = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        let FromStatus::Bans { bans, more, .. } = links.firewall.ask(|id| ToStatus::Bans { id, offset }).await? else {
+        let FromStatus::Bans { bans, more, .. } = links
+            .firewall
+            .ask(|id| ToStatus::Bans { id, offset })
+            .await?
+        else {
             return Err(Problem::Unavailable);
         };
         let page = bans.len();
@@ -210,7 +245,10 @@ fn ban_value(ban: &BanInfo) -> Value {
     json!({ "key": ban.key, "reason": ban.reason, "evidence": ban.evidence, "expires_at": rfc3339(expires) })
 }
 
-async fn unban(State(links): State<Arc<Links>>, Path(key): Path<String>) -> Result<StatusCode, Problem> {
+async fn unban(
+    State(links): State<Arc<Links>>,
+    Path(key): Path<String>,
+) -> Result<StatusCode, Problem> {
     match links.firewall.ask(|id| ToStatus::Unban { id, key }).await? {
         FromStatus::Done { .. } => Ok(StatusCode::NO_CONTENT),
         _ => Err(Problem::NotFound),
@@ -222,17 +260,25 @@ struct Since {
     since: Option<String>,
 }
 
-async fn drops(State(links): State<Arc<Links>>, Query(query): Query<Since>) -> Result<Json<Vec<Value>>, Problem> {
+async fn drops(
+    State(links): State<Arc<Links>>,
+    Query(query): Query<Since>,
+) -> Result<Json<Vec<Value>>, Problem> {
     let since_ms = match query.since.as_deref() {
         None | Some("") => 0,
-        Some(text) => unix_ms(text).ok_or(Problem::BadRequest("since is seconds since 1970, or a time like 2026-01-31T12:00:00Z"))?,
+        Some(text) => unix_ms(text).ok_or(Problem::BadRequest(
+            "since is seconds since 1970, or a time like 2026-01-31T12:00:00Z",
+        ))?,
     };
-    let FromStatus::Drops { drops, .. } = links.firewall.ask(|id| ToStatus::Drops { id }).await? else {
+    let FromStatus::Drops { drops, .. } = links.firewall.ask(|id| ToStatus::Drops { id }).await?
+    else {
         return Err(Problem::Unavailable);
     };
     let listed = drops.iter().filter(|drop| drop.count > 0).filter(|drop| {
         // A reason whose packets were never logged has no time; it is always listed.
-        drop.last.as_ref().is_none_or(|last| last.unix_ms >= since_ms)
+        drop.last
+            .as_ref()
+            .is_none_or(|last| last.unix_ms >= since_ms)
     });
     let values = listed.map(|drop| {
         let last = drop.last.as_ref().map(|last| {
@@ -251,22 +297,31 @@ async fn drops(State(links): State<Arc<Links>>, Query(query): Query<Since>) -> R
 /// Seconds since 1970 (decimals allowed) or RFC 3339 in UTC, as ms since 1970.
 fn unix_ms(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds.is_finite() && (0.0..1e12).contains(&seconds)).then_some((seconds * 1_000.0) as u64);
+        return (seconds.is_finite() && (0.0..1e12).contains(&seconds))
+            .then_some((seconds * 1_000.0) as u64);
     }
-    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
+    let text = text
+        .strip_suffix('Z')
+        .or_else(|| text.strip_suffix("+00:00"))?;
     let (date, time) = text.split_once(['T', ' '])?;
     let mut date = date.split('-').map(|part| part.parse::<u64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
     let mut time = time.split(':');
     let (hour, minute): (u64, u64) = (time.next()?.parse().ok()?, time.next()?.parse().ok()?);
     let second: f64 = time.next()?.parse().ok()?;
-    let in_range = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let in_range =
+        (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     if !in_range || hour > 23 || minute > 59 || !(0.0..61.0).contains(&second) {
         return None;
     }
     // Days since 1970 by counting from 1 March, after Hinnant's days_from_civil.
-    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100 + shifted_year / 400
+    let (shifted_year, shifted_month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100
+        + shifted_year / 400
         + (153 * shifted_month + 2) / 5
         + day
         - 1;
@@ -281,21 +336,39 @@ struct Page {
     kind: Option<String>,
 }
 
-async fn records(State(links): State<Arc<Links>>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
+async fn records(
+    State(links): State<Arc<Links>>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
     let calls_only = match page.kind.as_deref() {
         None | Some("") => false,
         Some("call") => true,
         Some(_) => return Err(Problem::BadRequest("kind is `call` or left out")),
     };
     let (after, limit) = (page.after.unwrap_or(0), page.limit.unwrap_or(100));
-    let answer = links.journal.ask(|id| ToJournal::Query { id, after, limit, calls_only }).await?;
-    let FromJournal::Records { lines, newest, .. } = answer else { return Err(Problem::Unavailable) };
-    let records: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let answer = links
+        .journal
+        .ask(|id| ToJournal::Query {
+            id,
+            after,
+            limit,
+            calls_only,
+        })
+        .await?;
+    let FromJournal::Records { lines, newest, .. } = answer else {
+        return Err(Problem::Unavailable);
+    };
+    let records: Vec<Value> = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     Ok(Json(json!({ "records": records, "newest": newest })))
 }
 
 async fn processes(State(links): State<Arc<Links>>) -> Result<Json<Vec<Value>>, Problem> {
-    let FromStatus::Processes { processes, .. } = links.init.ask(|id| ToStatus::Processes { id }).await? else {
+    let FromStatus::Processes { processes, .. } =
+        links.init.ask(|id| ToStatus::Processes { id }).await?
+    else {
         return Err(Problem::Unavailable);
     };
     let values = processes.iter().map(|process| {
@@ -314,8 +387,10 @@ async fn reset(State(links): State<Arc<Links>>) -> Result<StatusCode, Problem> {
     if !links.lab.load(Ordering::Relaxed) {
         return Err(Problem::NotFound);
     }
-    let (firewall, sbc) =
-        tokio::join!(links.firewall.ask(|id| ToStatus::Reset { id }), links.sbc.ask(|id| ToStatus::Reset { id }));
+    let (firewall, sbc) = tokio::join!(
+        links.firewall.ask(|id| ToStatus::Reset { id }),
+        links.sbc.ask(|id| ToStatus::Reset { id })
+    );
     match (firewall?, sbc?) {
         (FromStatus::Done { .. }, FromStatus::Done { .. }) => Ok(StatusCode::NO_CONTENT),
         _ => Err(Problem::Unavailable),
@@ -330,9 +405,20 @@ mod tests {
     fn times_are_read_as_seconds_or_rfc_3339() {
         assert_eq!(unix_ms("1795510009"), Some(1_795_510_009_000));
         assert_eq!(unix_ms("2026-11-24T08:46:49Z"), Some(1_795_510_009_000));
-        assert_eq!(unix_ms("2026-11-24T08:46:49.250+00:00"), Some(1_795_510_009_250));
+        assert_eq!(
+            unix_ms("2026-11-24T08:46:49.250+00:00"),
+            Some(1_795_510_009_250)
+        );
         assert_eq!(unix_ms("1970-01-01T00:00:00Z"), Some(0));
-        for wrong in ["yesterday", "-1", "NaN", "inf", "2026-13-01T00:00:00Z", "2026-11-24", "2026-11-24T25:00:00Z"] {
+        for wrong in [
+            "yesterday",
+            "-1",
+            "NaN",
+            "inf",
+            "2026-13-01T00:00:00Z",
+            "2026-11-24",
+            "2026-11-24T25:00:00Z",
+        ] {
             assert_eq!(unix_ms(wrong), None, "{wrong}");
         }
     }

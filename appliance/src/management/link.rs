@@ -32,10 +32,10 @@ const MAX_WAITING: usize = 64;
 /// The neighbour is not there, does not answer in time, or has too much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the process does not answer")]
-pub struct Unavailable;
+pub(super) struct Unavailable;
 
 /// An answer that names its question.
-pub trait Answer: DeserializeOwned + Send + 'static {
+pub(super) trait Answer: DeserializeOwned + Send + 'static {
     /// Number of the question.
     fn id(&self) -> RequestId;
 }
@@ -63,7 +63,7 @@ impl Answer for FromJournal {
 }
 
 /// Asks and awaits; see the module.
-pub struct Link<A> {
+pub(super) struct Link<A> {
     channel: Mutex<Option<Arc<AsyncFd<Channel>>>>,
     waiting: Mutex<BTreeMap<u32, oneshot::Sender<A>>>,
     next: AtomicU32,
@@ -71,7 +71,11 @@ pub struct Link<A> {
 
 impl<A: Answer> Default for Link<A> {
     fn default() -> Self {
-        Self { channel: Mutex::default(), waiting: Mutex::default(), next: AtomicU32::new(1) }
+        Self {
+            channel: Mutex::default(),
+            waiting: Mutex::default(),
+            next: AtomicU32::new(1),
+        }
     }
 }
 
@@ -80,8 +84,8 @@ impl<A: Answer> Link<A> {
     ///
     /// # Errors
     /// The runtime cannot watch the descriptor.
-    pub fn connect(self: &Arc<Self>, channel: Channel) -> io::Result<()> {
-        let channel = Arc::new(AsyncFd::register(channel)?);
+    pub(super) fn connect(self: &Arc<Self>, channel: Channel) -> io::Result<()> {
+        let channel = Arc::new(watch(channel)?);
         *lock(&self.channel) = Some(Arc::clone(&channel));
         let link = Arc::clone(self);
         tokio::spawn(async move {
@@ -104,7 +108,10 @@ impl<A: Answer> Link<A> {
     ///
     /// # Errors
     /// [`Unavailable`], after [`PATIENCE`] at the latest.
-    pub async fn ask<Q: Serialize>(&self, question: impl FnOnce(RequestId) -> Q) -> Result<A, Unavailable> {
+    pub(super) async fn ask<Q: Serialize>(
+        &self,
+        question: impl FnOnce(RequestId) -> Q,
+    ) -> Result<A, Unavailable> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let channel = lock(&self.channel).clone().ok_or(Unavailable)?;
         let (sender, receiver) = oneshot::channel();
@@ -119,7 +126,10 @@ impl<A: Answer> Link<A> {
             .map_err(io::Error::other)
             .and_then(|bytes| channel.get_ref().send(&bytes, &[]));
         let answer = match sent {
-            Ok(()) => tokio::time::timeout(PATIENCE, receiver).await.ok().and_then(Result::ok),
+            Ok(()) => tokio::time::timeout(PATIENCE, receiver)
+                .await
+                .ok()
+                .and_then(Result::ok),
             Err(_) => None,
         };
         lock(&self.waiting).remove(&id);
@@ -127,8 +137,18 @@ impl<A: Answer> Link<A> {
     }
 }
 
+/// A channel that the runtime watches.
+///
+/// # Errors
+/// The runtime cannot watch the descriptor.
+// A `Channel` owns its descriptor and always gives the same one, which is what the newer, unsafe constructor asks for.
+#[allow(deprecated)]
+pub(super) fn watch(channel: Channel) -> io::Result<AsyncFd<Channel>> {
+    AsyncFd::new(channel)
+}
+
 /// The next message of a channel, and the descriptors beside it; `None` when the far end is gone.
-pub async fn receive(
+pub(super) async fn receive(
     channel: &AsyncFd<Channel>,
     buffer: &mut [u8],
 ) -> Option<(usize, Vec<std::os::fd::OwnedFd>)> {
@@ -136,7 +156,9 @@ pub async fn receive(
         let mut guard = channel.readable().await.ok()?;
         match guard.try_io(|channel| channel.get_ref().recv(buffer)) {
             Ok(Ok(received)) => return Some((received.length, received.descriptors)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => tracing::warn!(%error, "message refused"),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(%error, "message refused")
+            }
             Ok(Err(_)) => return None,
             Err(_would_block) => {}
         }
@@ -145,14 +167,14 @@ pub async fn receive(
 
 /// Asks the keyholder and waits in place, at most [`PATIENCE`].
 #[derive(Default)]
-pub struct KeyholderLink {
+pub(super) struct KeyholderLink {
     channel: Mutex<Option<Channel>>,
     next: AtomicU32,
 }
 
 impl KeyholderLink {
     /// Goes on with a new channel.
-    pub fn connect(&self, channel: Channel) {
+    pub(super) fn connect(&self, channel: Channel) {
         *lock(&self.channel) = Some(channel);
     }
 
@@ -161,7 +183,10 @@ impl KeyholderLink {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub fn ask(&self, question: impl FnOnce(RequestId) -> ToKeyholder) -> Result<FromKeyholder, Unavailable> {
+    pub(super) fn ask(
+        &self,
+        question: impl FnOnce(RequestId) -> ToKeyholder,
+    ) -> Result<FromKeyholder, Unavailable> {
         let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let guard = lock(&self.channel);
         let channel = guard.as_ref().ok_or(Unavailable)?;
@@ -173,7 +198,8 @@ impl KeyholderLink {
             match channel.recv(&mut buffer) {
                 Ok(received) => {
                     let answer: FromKeyholder =
-                        decode(buffer.get(..received.length).unwrap_or_default()).map_err(|_| Unavailable)?;
+                        decode(buffer.get(..received.length).unwrap_or_default())
+                            .map_err(|_| Unavailable)?;
                     if id_of(&answer) == id {
                         return Ok(answer);
                     }
@@ -185,7 +211,10 @@ impl KeyholderLink {
                     }
                     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
                     let mut polled = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
-                    if !matches!(poll(&mut polled, timeout), Ok(_) | Err(nix::errno::Errno::EINTR)) {
+                    if !matches!(
+                        poll(&mut polled, timeout),
+                        Ok(_) | Err(nix::errno::Errno::EINTR)
+                    ) {
                         return Err(Unavailable);
                     }
                 }
@@ -206,7 +235,7 @@ fn id_of(answer: &FromKeyholder) -> RequestId {
 }
 
 /// A lock that a panicked holder does not take from the others: the data behind these locks is whole at every step.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -221,18 +250,25 @@ mod tests {
         let (near, far) = Channel::pair().unwrap();
         let link = Arc::new(Link::<FromStatus>::default());
         link.connect(near).unwrap();
-        let far = AsyncFd::register(far).unwrap();
+        let far = watch(far).unwrap();
         let answer = async {
             let mut buffer = vec![0; MAX_MESSAGE];
             let mut ids = Vec::new();
             for _ in 0..2 {
                 let (length, _) = receive(&far, &mut buffer).await.unwrap();
-                let ToStatus::Counters { id } = decode(&buffer[..length]).unwrap() else { panic!("another question") };
+                let ToStatus::Counters { id } = decode(&buffer[..length]).unwrap() else {
+                    panic!("another question")
+                };
                 ids.push(id);
             }
             for id in ids.iter().rev() {
                 let counters = vec![(format!("asked_{}", id.0), 1)];
-                far.get_ref().send(&encode(&FromStatus::Counters { id: *id, counters }).unwrap(), &[]).unwrap();
+                far.get_ref()
+                    .send(
+                        &encode(&FromStatus::Counters { id: *id, counters }).unwrap(),
+                        &[],
+                    )
+                    .unwrap();
             }
             ids
         };
@@ -242,7 +278,9 @@ mod tests {
             answer
         );
         for (got, id) in [(one, ids[0]), (two, ids[1])] {
-            let FromStatus::Counters { counters, .. } = got.unwrap() else { panic!("another answer") };
+            let FromStatus::Counters { counters, .. } = got.unwrap() else {
+                panic!("another answer")
+            };
             assert_eq!(counters[0].0, format!("asked_{}", id.0));
         }
     }
@@ -250,7 +288,10 @@ mod tests {
     #[tokio::test]
     async fn without_a_neighbour_the_question_fails_at_once() {
         let link = Link::<FromStatus>::default();
-        assert!(matches!(link.ask(|id| ToStatus::Counters { id }).await, Err(Unavailable)));
+        assert!(matches!(
+            link.ask(|id| ToStatus::Counters { id }).await,
+            Err(Unavailable)
+        ));
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ use sandbox::{Profile, channel::Channel};
 use tokio::{io::unix::AsyncFd, net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
-use link::{KeyholderLink, Link, lock, receive};
+use link::{KeyholderLink, Link, lock, receive, watch};
 
 /// Connections at once, in all and from one address.
 const MAX_CONNECTIONS: usize = 64;
@@ -96,13 +96,22 @@ impl Listeners {
                 continue;
             }
             self.next += 1;
-            let question = ToBroker::Listen { id: RequestId(self.next), zone, transport: Transport::Tls, port };
-            let sent = encode(&question).map_err(io::Error::other).and_then(|bytes| broker.get_ref().send(&bytes, &[]));
+            let question = ToBroker::Listen {
+                id: RequestId(self.next),
+                zone,
+                transport: Transport::Tls,
+                port,
+            };
+            let sent = encode(&question)
+                .map_err(io::Error::other)
+                .and_then(|bytes| broker.get_ref().send(&bytes, &[]));
             match sent {
                 Ok(()) => {
                     self.asked.insert(self.next, (zone, port));
                 }
-                Err(error) => tracing::warn!(%error, "the firewall could not be asked for a listener"),
+                Err(error) => {
+                    tracing::warn!(%error, "the firewall could not be asked for a listener")
+                }
             }
         }
     }
@@ -128,7 +137,9 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
     let acceptor = TlsAcceptor::from(tls::server_config(Arc::clone(&resolver))?);
     let router = api::router(Arc::clone(&links));
     tls::prime()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let management = Arc::new(Management {
         links,
         listeners: Arc::default(),
@@ -138,7 +149,7 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
         router,
     });
     runtime.block_on(async {
-        let control = AsyncFd::register(control)?;
+        let control = watch(control)?;
         sandbox::seal(profile)?;
         control.get_ref().send(&encode(&FromChild::Ready)?, &[])?;
         management.run(&control).await;
@@ -177,7 +188,9 @@ impl Management {
     fn control(self: &Arc<Self>, message: ToChild, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match message {
             ToChild::Peer { role, channel } => {
-                let Some(fd) = descriptors.into_iter().next() else { return Ok(()) };
+                let Some(fd) = descriptors.into_iter().next() else {
+                    return Ok(());
+                };
                 self.connect(role, channel, Channel::from_fd(fd))
             }
             ToChild::Configuration { document, .. } => {
@@ -188,7 +201,12 @@ impl Management {
         }
     }
 
-    fn connect(self: &Arc<Self>, role: Role, kind: ChannelKind, channel: Channel) -> io::Result<()> {
+    fn connect(
+        self: &Arc<Self>,
+        role: Role,
+        kind: ChannelKind,
+        channel: Channel,
+    ) -> io::Result<()> {
         match (role, kind) {
             (Role::Sbc, ChannelKind::Status) => self.links.sbc.connect(channel),
             (Role::Firewall, ChannelKind::Status) => self.links.firewall.connect(channel),
@@ -238,7 +256,7 @@ impl Management {
     }
 
     fn connect_broker(self: &Arc<Self>, channel: Channel) -> io::Result<()> {
-        let channel = Arc::new(AsyncFd::register(channel)?);
+        let channel = Arc::new(watch(channel)?);
         {
             let mut listeners = lock(&self.listeners);
             listeners.broker = Some(Arc::clone(&channel));

@@ -19,7 +19,7 @@ use rustls::{
 use super::link::{KeyholderLink, Unavailable, lock};
 
 /// The certificate of the pages, once the keyholder has given it; signs through the keyholder.
-pub struct Resolver {
+pub(super) struct Resolver {
     keyholder: Arc<KeyholderLink>,
     name: Mutex<String>,
     certified: Mutex<Option<Arc<CertifiedKey>>>,
@@ -27,12 +27,16 @@ pub struct Resolver {
 
 impl Resolver {
     /// Without a certificate yet: handshakes fail.
-    pub fn new(keyholder: Arc<KeyholderLink>) -> Arc<Self> {
-        Arc::new(Self { keyholder, name: Mutex::new("management".into()), certified: Mutex::new(None) })
+    pub(super) fn new(keyholder: Arc<KeyholderLink>) -> Arc<Self> {
+        Arc::new(Self {
+            keyholder,
+            name: Mutex::new("management".into()),
+            certified: Mutex::new(None),
+        })
     }
 
     /// From now on the key of this name in the keyholder is used.
-    pub fn name(&self, name: &str) {
+    pub(super) fn name(&self, name: &str) {
         name.clone_into(&mut lock(&self.name));
     }
 
@@ -40,19 +44,29 @@ impl Resolver {
     ///
     /// # Errors
     /// The keyholder does not answer or has none; the earlier chain, if any, stays.
-    pub fn load(&self) -> Result<(), Unavailable> {
+    pub(super) fn load(&self) -> Result<(), Unavailable> {
         let name = lock(&self.name).clone();
-        let answer = self.keyholder.ask(|id| ToKeyholder::Certificate { id, key: name.clone() })?;
-        let FromKeyholder::Chain { der, schemes, .. } = answer else { return Err(Unavailable) };
-        let schemes: Vec<SignatureScheme> = schemes.into_iter().map(SignatureScheme::from).collect();
-        let key = Arc::new(KeyholderKey { keyholder: Arc::clone(&self.keyholder), name, schemes });
+        let answer = self.keyholder.ask(|id| ToKeyholder::Certificate {
+            id,
+            key: name.clone(),
+        })?;
+        let FromKeyholder::Chain { der, schemes, .. } = answer else {
+            return Err(Unavailable);
+        };
+        let schemes: Vec<SignatureScheme> =
+            schemes.into_iter().map(SignatureScheme::from).collect();
+        let key = Arc::new(KeyholderKey {
+            keyholder: Arc::clone(&self.keyholder),
+            name,
+            schemes,
+        });
         let chain = der.into_iter().map(CertificateDer::from).collect();
         *lock(&self.certified) = Some(Arc::new(CertifiedKey::new(chain, key)));
         Ok(())
     }
 
     /// Whether there is a certificate.
-    pub fn is_loaded(&self) -> bool {
+    pub(super) fn is_loaded(&self) -> bool {
         lock(&self.certified).is_some()
     }
 }
@@ -83,15 +97,22 @@ impl std::fmt::Debug for KeyholderKey {
 
 impl SigningKey for KeyholderKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        let scheme = *self.schemes.iter().find(|scheme| offered.contains(scheme))?;
-        Some(Box::new(KeyholderSigner { keyholder: Arc::clone(&self.keyholder), name: self.name.clone(), scheme }))
+        let scheme = *self
+            .schemes
+            .iter()
+            .find(|scheme| offered.contains(scheme))?;
+        Some(Box::new(KeyholderSigner {
+            keyholder: Arc::clone(&self.keyholder),
+            name: self.name.clone(),
+            scheme,
+        }))
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
         match self.schemes.first() {
-            Some(SignatureScheme::ECDSA_NISTP256_SHA256 | SignatureScheme::ECDSA_NISTP384_SHA384) => {
-                SignatureAlgorithm::ECDSA
-            }
+            Some(
+                SignatureScheme::ECDSA_NISTP256_SHA256 | SignatureScheme::ECDSA_NISTP384_SHA384,
+            ) => SignatureAlgorithm::ECDSA,
             _ => SignatureAlgorithm::RSA,
         }
     }
@@ -132,7 +153,7 @@ impl Signer for KeyholderSigner {
 ///
 /// # Errors
 /// The library does not take the profile.
-pub fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub(super) fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: vec![
             suite::TLS13_AES_256_GCM_SHA384,
@@ -142,7 +163,12 @@ pub fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustl
             suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
             suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::SECP384R1, kx_group::SECP256R1, kx_group::X25519],
+        kx_groups: vec![
+            kx_group::X25519MLKEM768,
+            kx_group::SECP384R1,
+            kx_group::SECP256R1,
+            kx_group::X25519,
+        ],
         ..aws_lc_rs::default_provider()
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
@@ -160,7 +186,7 @@ pub fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustl
 ///
 /// # Errors
 /// The library refuses.
-pub fn prime() -> Result<(), rustls::Error> {
+pub(super) fn prime() -> Result<(), rustls::Error> {
     kx_group::X25519.start().map(|_| ())?;
     kx_group::X25519MLKEM768.start().map(|_| ())
 }

@@ -532,19 +532,9 @@ fn identity(uid: u32) -> Attempt {
 
 /// Ambient, inheritable, permitted and effective: all empty (the bounding set is already).
 fn no_capabilities() -> Attempt {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL;
     // SAFETY: numbers only.
-    done(
-        unsafe {
-            libc::prctl(
-                libc::PR_CAP_AMBIENT,
-                libc::PR_CAP_AMBIENT_CLEAR_ALL,
-                0,
-                0,
-                0,
-            )
-        }
-        .into(),
-    )?;
+    done(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) }.into())?;
     // capget(2): version 3, this process; two times 32 bits of effective, permitted, inheritable.
     let header = [0x2008_0522_u32, 0];
     let empty = [0_u32; 6];

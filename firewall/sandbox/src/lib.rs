@@ -7,6 +7,8 @@
 //! | [`launch`], `cgroup` | starts a program in its namespaces, with an empty root and no capability | init |
 //! | [`confine`] | Landlock and seccomp, from within | each sandboxed process |
 //! | [`process`] | how a process ended | init |
+//! | [`clock`] | step and slew of the wall clock | init |
+//! | [`probe`] | raw system calls | the escape suite alone |
 //!
 //! The life of a sandboxed process, in the only right order: [`launch`] (namespaces, root, bounds, uid, capabilities,
 //! `no_new_privs`, program) → [`confine`] → control channel → prime the crypto library → start threads → [`seal`] →
@@ -18,8 +20,10 @@
 
 mod cgroup;
 pub mod channel;
+pub mod clock;
 pub mod confine;
 pub mod launch;
+pub mod probe;
 pub mod process;
 pub mod profile;
 mod syscalls;

@@ -206,10 +206,10 @@ fn write_secrets(state: &Path) -> io::Result<PathBuf> {
     let folder = state.join("secrets");
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    fs::copy(pki.join("mgmt.pem"), folder.join("management.pem"))?;
-    fs::copy(pki.join("mgmt.key"), folder.join("management.key"))?;
+    let bundle = fs::read_to_string(pki.join("mgmt.pem"))? + &fs::read_to_string(pki.join("mgmt.key"))?;
+    fs::write(folder.join("management"), bundle)?;
     let token = std::env::var("GH_API_TOKEN").unwrap_or_else(|_| API_TOKEN.into());
     fs::write(folder.join("api-token"), token)?;
-    fs::write(folder.join("trunk2.password"), "trunk2-Pw-2000")?;
+    fs::write(folder.join("trunk2"), "trunk2-Pw-2000")?;
     Ok(folder)
 }
