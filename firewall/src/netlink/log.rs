@@ -18,6 +18,7 @@ const PACKET: u16 = SUBSYSTEM << 8;
 const CONFIGURE: u16 = SUBSYSTEM << 8 | 1;
 const CONFIGURE_COMMAND: u16 = 1;
 const CONFIGURE_MODE: u16 = 2;
+const CONFIGURE_QUEUE: u16 = 5;
 const BIND: u8 = 1;
 const COPY_PACKET: u8 = 2;
 const ENTRY_PAYLOAD: u16 = 9;
@@ -25,6 +26,9 @@ const ENTRY_PREFIX: u16 = 10;
 
 /// Octets of each packet that are copied: an IPv6 header and the ports behind it.
 const SNAP: u32 = 64;
+
+/// Entries that the kernel holds back to send them together: it would keep them for a second.
+const QUEUE: u32 = 1;
 
 /// One logged packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,7 @@ impl Log {
         mode.extend([COPY_PACKET, 0]);
         configure(&mut socket, CONFIGURE_COMMAND, &[BIND])?;
         configure(&mut socket, CONFIGURE_MODE, &mode)?;
+        configure(&mut socket, CONFIGURE_QUEUE, &QUEUE.to_be_bytes())?;
         Ok(Self { socket })
     }
 
