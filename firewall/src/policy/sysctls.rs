@@ -44,16 +44,16 @@ pub fn boot() -> Vec<Sysctl> {
         must("net/ipv4/tcp_rfc1337", "1"),
         must("net/ipv4/icmp_echo_ignore_broadcasts", "1"),
         must("net/ipv4/icmp_ignore_bogus_error_responses", "1"),
-        // Reassembly: little memory, little time (FFW_RUL_EXT.1.6b).
-        must("net/ipv4/ipfrag_high_thresh", "1048576"),
+        // Reassembly: little memory, little time (FFW_RUL_EXT.1.6b). The low mark first: the kernel refuses a high one below it.
         must("net/ipv4/ipfrag_low_thresh", "786432"),
+        must("net/ipv4/ipfrag_high_thresh", "1048576"),
         must("net/ipv4/ipfrag_time", "5"),
-        may("net/ipv6/ip6frag_high_thresh", "1048576"),
         may("net/ipv6/ip6frag_low_thresh", "786432"),
+        may("net/ipv6/ip6frag_high_thresh", "1048576"),
         may("net/ipv6/ip6frag_time", "5"),
         may("net/netfilter/nf_conntrack_frag6_timeout", "5"),
-        may("net/netfilter/nf_conntrack_frag6_high_thresh", "1048576"),
         may("net/netfilter/nf_conntrack_frag6_low_thresh", "786432"),
+        may("net/netfilter/nf_conntrack_frag6_high_thresh", "1048576"),
         // Connection tracking: sequence numbers count, no pick-up in the middle, what is over is forgotten at once.
         may("net/netfilter/nf_conntrack_tcp_loose", "0"),
         may("net/netfilter/nf_conntrack_tcp_be_liberal", "0"),

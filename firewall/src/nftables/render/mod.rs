@@ -23,6 +23,9 @@
 //! **Full tables.** A source for which a rate set has no room is held to the totals only: else whoever fills a set with
 //! forged sources would lock out everybody else.
 //!
+//! **Changed limits.** An element of a rate set keeps the rate it was made with until it is forgotten (60 s after its last
+//! packet; `connections`: when the source has none), so a commit with other limits reaches busy sources a little later.
+//!
 //! **Fragments.** Connection tracking reassembles before the raw hook. Fragments of UDP are let in to that only in zones
 //! with a SIP listener on UDP (a PBX's INVITE is often larger than a frame), in limited number, size and offset;
 //! everywhere else a fragment is refused. Datagrams that never become whole die in the kernel within the time and memory
