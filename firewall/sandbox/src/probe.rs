@@ -92,7 +92,9 @@ pub fn attempt(body: impl FnOnce() -> u8) -> io::Result<Ending> {
 #[must_use]
 pub fn open_descriptors(most: RawFd) -> Vec<RawFd> {
     // SAFETY: fcntl(2) with F_GETFL takes and gives numbers only.
-    (0..most).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFL) } >= 0).collect()
+    (0..most)
+        .filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFL) } >= 0)
+        .collect()
 }
 
 /// Makes a descriptor number from outside this process's knowledge (an inherited one) into an owned one.

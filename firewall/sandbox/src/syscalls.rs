@@ -82,6 +82,8 @@ const fn bits(argument: u8, mask: u32, value: u32) -> Condition {
 
 const PROT_EXEC: u32 = libc::PROT_EXEC as u32;
 const MAP_ANONYMOUS: u32 = libc::MAP_ANONYMOUS as u32;
+const MAP_PRIVATE: u32 = libc::MAP_PRIVATE as u32;
+const MAP_TYPE: u32 = libc::MAP_TYPE as u32;
 
 /// Heap and stacks: no code, no file, no shared memory by name.
 const MEMORY: &[Rule] = &[
@@ -89,8 +91,12 @@ const MEMORY: &[Rule] = &[
         libc::SYS_mmap,
         "mmap",
         &[case(
-            "prot without PROT_EXEC, flags with MAP_ANONYMOUS",
-            &[bits(2, PROT_EXEC, 0), bits(3, MAP_ANONYMOUS, MAP_ANONYMOUS)],
+            "prot without PROT_EXEC, flags with MAP_ANONYMOUS and of type MAP_PRIVATE",
+            // Private: RLIMIT_DATA counts no shared memory.
+            &[
+                bits(2, PROT_EXEC, 0),
+                bits(3, MAP_ANONYMOUS | MAP_TYPE, MAP_ANONYMOUS | MAP_PRIVATE),
+            ],
         )],
     ),
     checked(
