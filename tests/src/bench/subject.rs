@@ -9,6 +9,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use sandbox::Profile;
 use sbc::media::{lease::Leases, pool::Pool};
 use sbc_media::relay::{Learn, LegMedia, MediaCommand, StreamId};
 use tokio::sync::mpsc;
@@ -88,10 +89,18 @@ pub fn run(calls: usize, phones: [SocketAddr; 2]) -> io::Result<()> {
     let (sender, mut events) = mpsc::channel(4096);
     let mut pool = Pool::start(available_parallelism()?.get(), &sender)?;
     let mut leases = Leases::default();
-    let mut out = io::stdout().lock();
+    let mut ports = Vec::with_capacity(calls);
     for call in 0..calls as u64 {
-        let a = lend(&mut leases, call * 2)?;
-        let b = lend(&mut leases, call * 2 + 1)?;
+        ports.push((
+            lend(&mut leases, call * 2)?,
+            lend(&mut leases, call * 2 + 1)?,
+        ));
+    }
+    // As in the product: from here on every system call is checked.
+    let profile = Profile::for_role("sbc").ok_or(io::ErrorKind::NotFound)?;
+    sandbox::seal(&profile).map_err(io::Error::other)?;
+    let mut lines = String::new();
+    for (call, (a, b)) in (0..).zip(ports) {
         let command = MediaCommand::Start {
             stream: StreamId(call),
             call,
@@ -101,16 +110,21 @@ pub fn run(calls: usize, phones: [SocketAddr; 2]) -> io::Result<()> {
         };
         pool.command(command, &leases)
             .map_err(|event| io::Error::other(format!("{event:?}")))?;
-        writeln!(out, "{a} {b}")?;
+        lines += &format!("{a} {b}\n");
     }
+    // Written last: who reads the ports may use them.
+    let mut out = io::stdout().lock();
+    out.write_all(lines.as_bytes())?;
     out.flush()?;
     drop(out);
-    let drain = std::thread::spawn(move || while events.blocking_recv().is_some() {});
-    io::stdin().read_to_end(&mut Vec::new())?;
-    drop((pool, sender));
-    drain
-        .join()
-        .map_err(|_| io::Error::other("the drain panicked"))
+    let mut input = io::stdin().lock();
+    let mut rest = [0; 64];
+    loop {
+        while events.try_recv().is_ok() {}
+        if input.read(&mut rest)? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// What the firewall lends for one leg: RTP and RTCP.
