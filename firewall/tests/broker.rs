@@ -96,7 +96,7 @@ fn media_passes_only_to_and_from_the_proved_peer() {
     if !is_root("broker media") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let (alice, attacker) = (
         neighbour(&house, "198.51.100.10"),
@@ -175,7 +175,7 @@ fn a_ban_reaches_the_kernel_the_list_and_its_end() {
     if !is_root("broker ban") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let management = house.attach(Role::Management, ChannelKind::Status);
     let (message, fds) = ask(
@@ -257,7 +257,7 @@ fn tcp_connections_are_handed_over_up_to_the_limit_of_their_source() {
     if !is_root("broker accept") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let (message, fds) = ask(
         &sbc,
@@ -319,7 +319,7 @@ fn a_tcp_connection_to_a_configured_far_end_is_lent_when_it_stands() {
     if !is_root("broker connect") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let peer: SocketAddr = "198.51.100.10:5060".parse().unwrap();
     let connect = ToBroker::Connect {
@@ -350,7 +350,7 @@ fn a_failed_commit_leaves_everything_as_it_was() {
     if !is_root("broker commit") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     opened(&sbc, both("198.51.100.10:4000".parse().unwrap()));
     house.tell(
@@ -369,7 +369,7 @@ fn a_failed_commit_leaves_everything_as_it_was() {
         }
     );
     assert_eq!(pinholes(&mut house.netlink()), 2);
-    house.commit(3, "");
+    house.commit(3, "small");
     assert!(matches!(receive(&sbc).0, FromBroker::Settings(settings) if settings.revision == 3));
     assert_eq!(pinholes(&mut house.netlink()), 2, "a commit keeps pinholes");
     house.stop();
@@ -390,7 +390,7 @@ fn after_kill_9_all_pinholes_are_gone_within_100_ms() {
     if !is_root("broker death") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let mut netlink = house.netlink();
     let mut times = Vec::new();
     for run in 0..200 {
@@ -437,7 +437,7 @@ fn a_silent_sbc_loses_its_pinholes_and_then_its_life() {
     if !is_root("broker silence") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let mut netlink = house.netlink();
     opened(&sbc, both("198.51.100.10:4000".parse().unwrap()));
@@ -473,7 +473,7 @@ fn what_is_no_message_costs_the_sender_its_channel_and_nobody_else_anything() {
     if !is_root("broker garbage") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let time = house.attach(Role::Time, ChannelKind::Broker);
     let mut netlink = house.netlink();
     let null = std::fs::File::open("/dev/null").unwrap();
@@ -520,7 +520,7 @@ fn a_flood_that_does_not_read_its_answers_ends_the_flooder_alone() {
     if !is_root("broker flood") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let request = encode(&ToBroker::CloseMedia {
         id: ID,
@@ -554,7 +554,7 @@ fn quotas_hold_against_a_captured_sbc() {
     if !is_root("broker quota") {
         return;
     }
-    let house = House::open(Small, "");
+    let house = House::open(Small, "small");
     let sbc = house.sbc();
     let mut refusals = std::collections::BTreeMap::<Refusal, u32>::new();
     let mut granted = 0;

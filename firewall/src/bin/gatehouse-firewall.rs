@@ -1,6 +1,6 @@
 //! The firewall's process. Init starts it first of all, with the control channel at descriptor 3; it takes no arguments.
 
-use std::process::ExitCode;
+use std::{os::fd::AsFd, process::ExitCode};
 
 use firewall::{
     daemon::{Daemon, privilege},
@@ -10,6 +10,8 @@ use sandbox::channel::Channel;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // A reader that does not read must not hold the firewall: lines that find no room are lost.
+    privilege::never_wait_for_a_reader(std::io::stderr().as_fd());
     // Init stamps the lines and bounds their rate; they stay plain text.
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new("info"))
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .without_time()
         .with_target(false)
+        .log_internal_errors(false)
         .init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -89,25 +89,26 @@ impl Ledger {
         role: Role,
         what: &'static str,
         reason: Refusal,
-        detail: &str,
+        detail: impl FnOnce() -> String,
     ) {
         self.count(role.name(), what, word(reason));
-        if self.log.take(now) {
-            tracing::warn!(
-                role = role.name(),
-                request = what,
-                reason = word(reason),
-                detail,
-                "request refused"
-            );
+        let (log, journal) = (self.log.take(now), self.journal.take(now));
+        if !log && !journal {
+            self.untold = self.untold.saturating_add(1);
+            return;
+        }
+        let detail = detail();
+        if log {
+            let (role, reason) = (role.name(), word(reason));
+            tracing::warn!(role, request = what, reason, detail, "request refused");
         }
         let fields = [
             ("role", role.name().to_owned()),
             ("request", what.to_owned()),
             ("reason", word(reason).to_owned()),
-            ("detail", detail.to_owned()),
+            ("detail", detail),
         ];
-        self.rare_event(now, Severity::Warning, "broker-refused", fields);
+        self.rare(journal, Severity::Warning, "broker-refused", fields);
     }
 
     /// Something that went wrong in the broker or the system.
@@ -155,7 +156,18 @@ impl Ledger {
         code: &str,
         fields: [(&str, String); N],
     ) {
-        if !self.journal.take(now) {
+        let journal = self.journal.take(now);
+        self.rare(journal, severity, code, fields);
+    }
+
+    fn rare<const N: usize>(
+        &mut self,
+        journal: bool,
+        severity: Severity,
+        code: &str,
+        fields: [(&str, String); N],
+    ) {
+        if !journal {
             self.untold = self.untold.saturating_add(1);
             return;
         }
@@ -215,7 +227,7 @@ mod tests {
         let now = Instant::now();
         let mut ledger = Ledger::new(now);
         for _ in 0..10_000 {
-            ledger.refused(now, Role::Sbc, "ban", Refusal::RateLimit, "");
+            ledger.refused(now, Role::Sbc, "ban", Refusal::RateLimit, String::new);
         }
         assert_eq!(ledger.of("sbc", "ban", "rate-limit"), 10_000);
         assert_eq!(ledger.take_records().len(), 20);
@@ -226,7 +238,7 @@ mod tests {
         let now = Instant::now();
         let mut ledger = Ledger::new(now);
         for _ in 0..30 {
-            ledger.refused(now, Role::Sbc, "ban", Refusal::RateLimit, "");
+            ledger.refused(now, Role::Sbc, "ban", Refusal::RateLimit, String::new);
         }
         let _ = ledger.take_records();
         ledger.refused(
@@ -234,7 +246,7 @@ mod tests {
             Role::Sbc,
             "ban",
             Refusal::RateLimit,
-            "",
+            String::new,
         );
         let records = ledger.take_records();
         let [Record::Event { fields, .. }] = records.as_slice() else {

@@ -187,13 +187,9 @@ impl<K: Kernel> Broker<K> {
                 }
                 // Dropping the socket closes the connection before anybody read a byte of it.
                 Err((reason, word)) => {
-                    self.ledger.refused(
-                        now,
-                        name.role,
-                        "accept",
-                        reason,
-                        &format!("{word} {peer}"),
-                    );
+                    self.ledger.refused(now, name.role, "accept", reason, || {
+                        format!("{word} {peer}")
+                    });
                 }
             }
         }

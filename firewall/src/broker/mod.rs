@@ -112,12 +112,15 @@ pub enum Output<S> {
     Journal(Record),
     /// Have init kill this process.
     Silent(Role),
+    /// Close this process's channel, and have init kill it: it misbehaves.
+    Expel(Role),
 }
 
 /// One process that asks.
 #[derive(Debug)]
 struct Asker {
     buckets: BTreeMap<&'static str, Bucket>,
+    budget: Bucket,
     liveness: Liveness,
 }
 
@@ -193,7 +196,7 @@ impl<K: Kernel> Broker<K> {
         self.settings = Some(settings);
         self.learn(now);
         for asker in self.askers.values_mut() {
-            asker.buckets = buckets(now, &bounds);
+            (asker.buckets, asker.budget) = buckets(now, &bounds);
         }
         self.settle_listeners();
         self.settle_leases(now);
@@ -218,11 +221,12 @@ impl<K: Kernel> Broker<K> {
     /// A process has a (new) channel. Whatever an earlier process of that role held is gone.
     pub fn attach(&mut self, now: Instant, role: Role) {
         self.detach(now, role);
-        let buckets = buckets(now, &self.permissions.bounds);
+        let (buckets, budget) = buckets(now, &self.permissions.bounds);
         self.askers.insert(
             role,
             Asker {
                 buckets,
+                budget,
                 liveness: Liveness::default(),
             },
         );
@@ -250,16 +254,17 @@ impl<K: Kernel> Broker<K> {
     }
 
     /// A request of an attached process.
-    pub fn request(&mut self, now: Instant, role: Role, request: ToBroker) {
-        let what = ledger::kind(&request);
-        let id = id(&request);
-        let detail = format!("{request:?}");
+    pub fn request(&mut self, now: Instant, role: Role, request: &ToBroker) {
+        if !self.is_within_budget(now, role) {
+            return self.outputs.push_back(Output::Expel(role));
+        }
+        let what = ledger::kind(request);
         match self.decide(now, role, request) {
             Ok(()) => self.ledger.count(role.name(), what, "granted"),
             Err(reason) => {
-                self.ledger
-                    .refused(now, role, what, reason, &ban::sanitise(&detail));
-                if let Some(id) = id {
+                let detail = || ban::sanitise(&format!("{request:?}"));
+                self.ledger.refused(now, role, what, reason, detail);
+                if let Some(id) = id(request) {
                     self.send(role, FromBroker::Refused { id, reason });
                 }
             }
@@ -405,14 +410,29 @@ impl<K: Kernel> Broker<K> {
         counters
     }
 
-    fn decide(&mut self, now: Instant, role: Role, request: ToBroker) -> Result<(), Refusal> {
-        if !may_ask(role, &request) {
+    /// Refusing costs time, too: who asks more than all its rates together would allow is not refused but expelled.
+    fn is_within_budget(&mut self, now: Instant, role: Role) -> bool {
+        let Some(asker) = self.askers.get_mut(&role) else {
+            return true;
+        };
+        let within = asker.budget.take(now);
+        if !within {
+            self.ledger.count(role.name(), "message", "over-budget");
+            let fields = [("role", role.name().to_owned())];
+            self.ledger
+                .rare_event(now, Severity::Alert, "broker-flooded", fields);
+        }
+        within
+    }
+
+    fn decide(&mut self, now: Instant, role: Role, request: &ToBroker) -> Result<(), Refusal> {
+        if !may_ask(role, request) {
             return Err(Refusal::NotPermitted);
         }
         let asker = self.askers.get_mut(&role).ok_or(Refusal::NotPermitted)?;
         let bucket = asker
             .buckets
-            .get_mut(ledger::kind(&request))
+            .get_mut(ledger::kind(request))
             .ok_or(Refusal::NotPermitted)?;
         if !bucket.take(now) {
             return Err(Refusal::RateLimit);
@@ -426,7 +446,7 @@ impl<K: Kernel> Broker<K> {
         if !self.open {
             return Err(Refusal::Closed);
         }
-        match request {
+        match *request {
             ToBroker::Listen {
                 id,
                 zone,
@@ -482,16 +502,16 @@ impl<K: Kernel> Broker<K> {
                 key,
                 scope,
                 seconds,
-                reason,
+                ref reason,
             } => {
                 let vetted = self.bans.vet(&self.permissions, key, scope, seconds)?;
                 self.apply(now, &vetted.changes())
                     .map_err(|_| Refusal::System)?;
-                self.bans.enter(now, &vetted, &reason, role);
+                self.bans.enter(now, &vetted, reason, role);
                 let fields = [
                     ("key", ban::text(&key)),
                     ("seconds", vetted.seconds().to_string()),
-                    ("reason", ban::sanitise(&reason)),
+                    ("reason", ban::sanitise(reason)),
                     ("by", role.name().to_owned()),
                 ];
                 self.ledger.ban(now, fields);
@@ -633,32 +653,35 @@ const fn may_ask(role: Role, request: &ToBroker) -> bool {
     }
 }
 
-/// Rates per kind of request: per second, and at once. A call takes two leases (more with video), each of which is
-/// latched a few times, renewed and closed.
-fn buckets(now: Instant, bounds: &Bounds) -> BTreeMap<&'static str, Bucket> {
+/// Rates per kind of request: per second, and at once; and of all together, with room for refusals. A call takes two
+/// leases (more with video), each of which is latched a few times, renewed and closed.
+fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, Bucket>, Bucket) {
     let open = bounds.call_rate.saturating_mul(4).max(200);
-    [
+    let of_calls = bounds.calls.saturating_mul(8);
+    let rates = [
         ("listen", 20, 64),
         ("open-media", open, open * 2),
         ("latch-media", open * 4, open * 8),
-        (
-            "renew-media",
-            open * 4,
-            bounds.calls.saturating_mul(8).max(open * 8),
-        ),
+        ("renew-media", open * 4, of_calls.max(open * 8)),
         // Closing is never refused for its rate before it is a flood: it takes rights away.
-        (
-            "close-media",
-            open * 8,
-            bounds.calls.saturating_mul(8).max(open * 16),
-        ),
+        ("close-media", open * 8, of_calls.max(open * 16)),
         ("connect", 20, 64),
         ("ban", 100, 500),
         ("health", 200, 400),
-    ]
-    .into_iter()
-    .map(|(kind, per_second, burst)| (kind, Bucket::new(now, per_second, burst)))
-    .collect()
+    ];
+    let (per_second, burst) = rates.iter().fold(
+        (0_u32, 0_u32),
+        |(all_rates, all_bursts), (_, rate, burst)| {
+            (
+                all_rates.saturating_add(*rate),
+                all_bursts.saturating_add(*burst),
+            )
+        },
+    );
+    let each = rates
+        .into_iter()
+        .map(|(kind, per_second, burst)| (kind, Bucket::new(now, per_second, burst)));
+    (each.collect(), Bucket::new(now, per_second, burst))
 }
 
 /// The number that pairs a request with its answer; `Health` has none.

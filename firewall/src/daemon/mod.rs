@@ -46,6 +46,8 @@ use crate::broker::{Broker, Interest, Output, Token, linux::Linux};
 
 /// Messages that are taken from one channel at one turn of the loop.
 const MESSAGES_PER_TURN: usize = 64;
+/// Octets of the longest request that makes sense; decoding a longer one would only cost time.
+const MAX_REQUEST: usize = 4096;
 /// Records that wait for the journal: at boot it starts after the firewall.
 const MAX_WAITING_RECORDS: usize = 256;
 /// Longest sleep: nothing depends on it, it only bounds the harm of a deadline that was forgotten.
@@ -301,9 +303,14 @@ impl Daemon {
                 Err(_) => return self.disconnect(now, role),
             };
             let bytes = self.buffer.get(..received.length).unwrap_or_default();
+            if bytes.len() > MAX_REQUEST {
+                self.broker
+                    .malformed(now, role, "a request of such a length");
+                return self.condemn(now, role);
+            }
             match decode(bytes) {
                 Ok(request) if received.descriptors.is_empty() => {
-                    self.broker.request(now, role, request)
+                    self.broker.request(now, role, &request)
                 }
                 Ok(_) => {
                     self.broker
@@ -424,6 +431,7 @@ impl Daemon {
                 }
                 Output::Unwatch { socket } => self.watch.remove(socket.as_fd()),
                 Output::Journal(record) => self.record(record),
+                Output::Expel(role) => self.condemn(now, role),
                 Output::Silent(role) => self.tell_init(&FromChild::Silent { role }),
             }
         }

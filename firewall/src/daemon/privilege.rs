@@ -2,10 +2,16 @@
 //! that make sockets and rules; of the processor, the right to go first. Called once, before any thread is started,
 //! since threads inherit all of it.
 
-use std::io;
+use std::{io, os::fd::BorrowedFd};
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        stat::{SFlag, fstat},
+    },
+};
 
 /// Rules and marks; binding to devices; ports below 1024.
 const KEPT: [Capability; 3] = [
@@ -44,6 +50,17 @@ pub fn drop_privileges() -> io::Result<()> {
     caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)?;
     nix::sys::prctl::set_no_new_privs()?;
     Ok(())
+}
+
+/// Makes writes to a pipe fail where they would wait. Anything but a pipe (a terminal, a file) stays as it is: others may
+/// share it.
+pub fn never_wait_for_a_reader(pipe: BorrowedFd<'_>) {
+    let is_pipe =
+        fstat(pipe).is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits());
+    if is_pipe {
+        // A pipe can always be switched.
+        let _ = fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK));
+    }
 }
 
 /// As many descriptors as are wanted, or as the system lets this process have.

@@ -166,6 +166,23 @@ fn the_rate_of_each_kind_is_bounded_apart() {
 }
 
 #[test]
+fn who_asks_more_than_all_its_rates_together_is_expelled() {
+    let mut house = House::new();
+    let request = ToBroker::CloseMedia {
+        id: ID,
+        lease: LeaseId(1),
+    };
+    let asked = (0..1_000_000).find(|_| {
+        house.broker.request(house.now, Role::Sbc, &request);
+        house.messages();
+        !house.expelled.is_empty()
+    });
+    // Bursts of all kinds at 100 calls a second and 1,000 calls.
+    assert_eq!(asked, Some(64 + 800 + 3200 + 8000 + 8000 + 64 + 500 + 400));
+    assert_eq!(house.expelled, [Role::Sbc]);
+}
+
+#[test]
 fn one_lease_can_not_be_changed_without_end() {
     let mut house = House::new();
     let (lease, _) = house.opened(EXTERNAL, false, Flow::default());

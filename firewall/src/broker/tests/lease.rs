@@ -111,9 +111,11 @@ fn close_takes_the_pinhole_away_before_the_answer_and_shuts_the_socket() {
     let mut house = House::new();
     let (lease, rtp) = house.opened(EXTERNAL, false, to("198.51.100.10:4000"));
     assert_eq!(house.elements().len(), 2);
-    house
-        .broker
-        .request(house.now, Role::Sbc, ToBroker::CloseMedia { id: ID, lease });
+    house.broker.request(
+        house.now,
+        Role::Sbc,
+        &ToBroker::CloseMedia { id: ID, lease },
+    );
     assert!(house.elements().is_empty());
     assert!(house.world.shut.borrow().contains(&rtp));
     assert_eq!(house.messages().remove(0).0, FromBroker::Done { id: ID });

@@ -63,6 +63,7 @@ struct House {
     world: Rc<World>,
     now: Instant,
     silent: Vec<Role>,
+    expelled: Vec<Role>,
     watched: BTreeSet<Token>,
 }
 
@@ -88,6 +89,7 @@ impl House {
             world,
             now,
             silent: Vec::new(),
+            expelled: Vec::new(),
             watched: BTreeSet::new(),
         }
     }
@@ -117,6 +119,7 @@ impl House {
                     message, sockets, ..
                 } => messages.push((message, sockets)),
                 Output::Silent(role) => self.silent.push(role),
+                Output::Expel(role) => self.expelled.push(role),
                 Output::Watch { token, .. } => {
                     self.watched.insert(token);
                 }
@@ -127,7 +130,7 @@ impl House {
     }
 
     fn ask(&mut self, role: Role, request: ToBroker) -> (FromBroker, Vec<Rc<FakeSocket>>) {
-        self.broker.request(self.now, role, request);
+        self.broker.request(self.now, role, &request);
         let mut messages = self.messages();
         assert_eq!(messages.len(), 1, "one answer to one request: {messages:?}");
         messages.remove(0)
@@ -166,7 +169,7 @@ impl House {
 
     fn health(&mut self, sequence: u64) {
         self.broker
-            .request(self.now, Role::Sbc, ToBroker::Health { sequence });
+            .request(self.now, Role::Sbc, &ToBroker::Health { sequence });
         assert!(self.messages().is_empty());
     }
 

@@ -185,7 +185,7 @@ proptest! {
         for (role, request) in requests {
             let role = Role::ALL[role];
             let answered = !matches!(request, ToBroker::Health { .. } | ToBroker::Connect { .. });
-            house.broker.request(house.now, role, request);
+            house.broker.request(house.now, role, &request);
             let answers = house.messages().len();
             prop_assert!(answers <= 1 && (answers == 1 || !answered));
             prop_assert!(!house.elements().iter().any(is_outrageous), "{:?}", house.elements());

@@ -173,7 +173,7 @@ fn a_tcp_connection_is_lent_when_it_stands_and_refused_when_it_fails_or_takes_to
         transport: Transport::Tcp,
         peer: peer("192.0.2.10:5060"),
     };
-    house.broker.request(house.now, Role::Sbc, connect.clone());
+    house.broker.request(house.now, Role::Sbc, &connect.clone());
     assert!(house.messages().is_empty());
     house
         .broker
@@ -183,7 +183,7 @@ fn a_tcp_connection_is_lent_when_it_stands_and_refused_when_it_fails_or_takes_to
         FromBroker::Connected { .. }
     ));
 
-    house.broker.request(house.now, Role::Sbc, connect.clone());
+    house.broker.request(house.now, Role::Sbc, &connect.clone());
     assert!(house.messages().is_empty());
     house.world.refuse_connect.set(true);
     house
@@ -191,7 +191,7 @@ fn a_tcp_connection_is_lent_when_it_stands_and_refused_when_it_fails_or_takes_to
         .ready(house.now, *house.watched.last().unwrap());
     assert_eq!(house.messages().remove(0).0, refused(Refusal::System));
 
-    house.broker.request(house.now, Role::Sbc, connect);
+    house.broker.request(house.now, Role::Sbc, &connect);
     assert!(house.messages().is_empty());
     assert_eq!(house.pass(5000), [refused(Refusal::System)]);
 }
