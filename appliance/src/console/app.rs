@@ -27,8 +27,8 @@ const MAX_LINES: usize = 2_000;
 pub enum Job {
     /// Put the draft into force.
     Propose,
-    /// Blink.
-    Identify,
+    /// Blink: the port of that index.
+    Identify(usize),
     /// See `Command`.
     NetworkTest,
     /// See `Command`.
@@ -205,11 +205,11 @@ impl App {
                 Err(why)
             }
         };
-        if job == Job::Identify {
+        if let Job::Identify(index) = job {
             let text = match result {
-                Ok(lines) | Err(lines) => lines.join(" "),
+                Ok(lines) | Err(lines) => lines.join("\n"),
             };
-            self.message = Some(sentence(text.clone(), text));
+            self.identified(index, &text);
             return;
         }
         if job == Job::Propose && result.is_ok() {
@@ -251,7 +251,7 @@ impl App {
     pub(super) fn complaints(&self) -> Vec<String> {
         self.status
             .iter()
-            .filter(|(key, _)| key == "complaint")
+            .filter(|(key, _)| key == "warning")
             .map(|(_, value)| value.clone())
             .collect()
     }
@@ -286,7 +286,7 @@ impl App {
             draft: &self.draft,
             ports: &self.ports,
             problems: &self.problems,
-            fingerprint: self.status_of("fingerprint"),
+            fingerprint: self.status_of("certificate"),
             complaints: &complaints,
             first: self.base.is_none(),
             foreign_routes: self
@@ -567,15 +567,36 @@ impl App {
             let id = self.ask(command);
             self.waiting = Some((id, job));
         }
-        if job != Job::Identify {
+        if !matches!(job, Job::Identify(_)) {
             self.go(Place::Working(job));
         }
     }
 
     fn identify(&mut self, index: usize) {
-        if let Ok(index) = u32::try_from(index) {
-            self.work(Command::Identify(index), Job::Identify);
+        if let Ok(number) = u32::try_from(index) {
+            self.work(Command::Identify(number), Job::Identify(index));
         }
+    }
+
+    /// The answer is a fresh list of the ports, or words.
+    fn identified(&mut self, index: usize, text: &str) {
+        let ports = Port::list(text);
+        let listed = ports
+            .iter()
+            .all(|port| port.mac.parse::<appliance_config::Mac>().is_ok());
+        if ports.is_empty() || !listed {
+            let text: String = text.lines().collect::<Vec<_>>().join(" ");
+            self.message = Some(sentence(text.clone(), text));
+            return;
+        }
+        self.ports = ports;
+        self.message = self.ports.get(index).map(|port| {
+            let Port { name, link, .. } = port;
+            sentence(
+                format!("{name}: link {link}. Pull its cable and watch this change, or look for the blinking lamp."),
+                format!("{name}: Link {link}. Kabel ziehen und hier beobachten, oder auf die blinkende Lampe achten."),
+            )
+        });
     }
 
     fn erase(&mut self) {

@@ -208,7 +208,7 @@ fn paused(app: &App) -> Parts {
 fn working(app: &App, job: Job) -> String {
     match job {
         Job::Propose => app.say("checking and applying", "wird geprüft und angewandt"),
-        Job::Identify => app.say("identify", "kenntlich machen"),
+        Job::Identify(_) => app.say("identify", "kenntlich machen"),
         Job::NetworkTest => app.say("network test", "Netztest"),
         Job::SelfTest => app.say("self-test", "Selbsttest"),
         Job::FactoryReset => app.say("erasing", "wird gelöscht"),
@@ -253,7 +253,7 @@ fn status(app: &App) -> Parts {
         .max()
         .unwrap_or(0)
         .min(28);
-    for (key, value) in app.status.iter().filter(|(key, _)| key != "complaint") {
+    for (key, value) in app.status.iter().filter(|(key, _)| key != "warning") {
         items.push(Item::Text(format!(
             "{:<widest$}  {value}",
             key_in_words(app, key)
@@ -289,18 +289,23 @@ fn key_in_words(app: &App, key: &str) -> String {
     if app.language() != Language::German {
         return key.to_owned();
     }
-    const KEYS: [(&str, &str); 8] = [
+    const KEYS: [(&str, &str); 10] = [
         ("calls", "Gespräche"),
         ("bans", "Sperren"),
         ("version", "Version"),
-        ("management", "Verwaltung"),
-        ("fingerprint", "Fingerabdruck"),
-        ("configuration", "Konfiguration"),
+        ("state", "Zustand"),
+        ("host", "Rechner"),
+        ("revision", "Konfiguration"),
+        ("certificate", "Zertifikat SHA-256"),
         ("uptime", "Laufzeit"),
-        ("firewall", "Firewall"),
+        ("registrations", "Anmeldungen"),
+        ("drops", "Verworfen"),
     ];
-    if let Some(zone) = key.strip_prefix("zone ") {
-        return format!("Zone {zone}");
+    let translated = [("zone ", "Zone "), ("process ", "Prozess ")]
+        .iter()
+        .find_map(|(english, german)| Some(format!("{german}{}", key.strip_prefix(english)?)));
+    if let Some(translated) = translated {
+        return translated;
     }
     KEYS.iter()
         .find(|(english, _)| *english == key)

@@ -18,11 +18,11 @@
 //!
 //! # What init sends
 //! - `Configuration` once at the start (empty: first set-up) and after each commit.
-//! - `File { name: "console:…" }` with the open terminal, read and write.
-//! - `Status`: lines `(key, value)` shown as they are. `complaint`: a warning, shown above all else and on the wizard's first
-//!   page; `fingerprint`: of the management certificate, shown in the wizard too.
-//! - `Answer`: to `Ports` lines `name mac driver link`, where `Identify` counts those lines from 0; to all others lines for
-//!   the person.
+//! - `File { name: "console:…" }` with the terminal, opened for reading and writing and `O_NONBLOCK`.
+//! - `Status`: lines `(key, value)` shown as they are. `warning`: shown above all else and on the wizard's first page;
+//!   `certificate`: fingerprint of the management certificate, shown in the wizard too.
+//! - `Answer`: to `Ports` lines `name mac driver link`, where `Identify` counts those lines from 0 (its answer may be such a
+//!   list, or words); to all others lines for the person.
 
 pub mod app;
 mod build;

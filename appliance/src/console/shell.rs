@@ -14,7 +14,6 @@ use broker_proto::{
 };
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
     unistd::{read, write},
@@ -236,10 +235,8 @@ impl Shell {
     }
 }
 
-/// Raw and nonblocking: every key arrives as it is pressed, Ctrl-C too, nothing is echoed.
+/// Raw: every key arrives as it is pressed, Ctrl-C too, nothing is echoed. Nonblocking it is already, by the one who opened it.
 fn prepare(fd: &OwnedFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     let mut settings = tcgetattr(fd)?;
     cfmakeraw(&mut settings);
     tcsetattr(fd, SetArg::TCSANOW, &settings)?;

@@ -279,13 +279,13 @@ fn running() -> Session {
         .configuration(7, include_str!("../../../../tests/lab/gatehouse.toml"));
     session.app.status(vec![
         (
-            "complaint".into(),
+            "warning".into(),
             "configuration revision 8 is passed over: its checksum is wrong".into(),
         ),
         ("version".into(), "0.1.0".into()),
         ("zone external".into(), "ext0 up 198.51.100.1".into()),
         ("calls".into(), "3".into()),
-        ("fingerprint".into(), "AB:CD:EF".into()),
+        ("certificate".into(), "AB:CD:EF".into()),
     ]);
     session.settle();
     session

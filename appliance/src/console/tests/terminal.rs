@@ -66,7 +66,7 @@ fn a_slow_line_gets_the_newest_frame_and_no_queue() {
 fn hostile_text_from_the_outside_cannot_leave_the_page() {
     let mut session = running();
     session.app.status(vec![(
-        "complaint\x1b[2J".into(),
+        "warning\x1b[2J".into(),
         "\x1b]0;title\x07 \u{202e}\r\n\x1b[6n".repeat(50),
     )]);
     session.written.clear();

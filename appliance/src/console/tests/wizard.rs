@@ -294,4 +294,12 @@ fn ports_show_their_link_live_and_blink_on_enter() {
     session.app.answer(id, Ok("eth1 blinks for 10 s".into()));
     session.settle();
     session.sees("eth1 blinks for 10 s").sees("Ports and zones");
+    session.keys("\r");
+    let (id, _) = session.command().expect("asked");
+    session.app.answer(
+        id,
+        Ok(PORTS.replace("02 virtio_net up", "02 virtio_net down")),
+    );
+    session.settle();
+    session.sees("eth1: link down").sees("no link");
 }
