@@ -104,7 +104,7 @@ pub fn launch(what: Launch<'_>) -> io::Result<Child> {
 struct Prepared {
     name: CString,
     input: OwnedFd,
-    directory: Option<OwnedFd>,
+    directory: Option<CString>,
     uid: u32,
     limits: [(c_int, u64); 12],
 }
@@ -155,8 +155,9 @@ impl Prepared {
     }
 }
 
-/// Opens the directory and makes it the role's alone.
-fn owned_directory(path: &Path, uid: u32) -> io::Result<OwnedFd> {
+/// Makes the directory the role's alone; its path without links. (A descriptor would be of the caller's mount namespace, and
+/// only mounts of the own one can be bound.)
+fn owned_directory(path: &Path, uid: u32) -> io::Result<CString> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let folder = std::fs::OpenOptions::new()
         .read(true)
@@ -164,7 +165,9 @@ fn owned_directory(path: &Path, uid: u32) -> io::Result<OwnedFd> {
         .open(path)?;
     std::os::unix::fs::fchown(&folder, Some(uid), Some(uid))?;
     folder.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    Ok(folder.into())
+    Ok(CString::new(
+        std::fs::canonicalize(path)?.into_os_string().into_encoded_bytes(),
+    )?)
 }
 
 /// Numbers of the descriptors as the caller has them.
@@ -253,7 +256,7 @@ fn enter(prepared: &Prepared, given: &Descriptors) -> ! {
     let program = must(failed, Step::Descriptors, descriptors(given));
     must(failed, Step::ControlGroup, control_group(program.go));
     must(failed, Step::Namespaces, namespaces(&prepared.name));
-    must(failed, Step::Root, empty_root(prepared.directory.as_ref()));
+    must(failed, Step::Root, empty_root(prepared.directory.as_deref()));
     must(
         failed,
         Step::Directory,
@@ -381,7 +384,7 @@ struct MountAttributes {
 }
 
 /// An empty file system as root, in place of everything that was; for the journal with one directory in it.
-fn empty_root(directory: Option<&OwnedFd>) -> Attempt {
+fn empty_root(directory: Option<&CStr>) -> Attempt {
     // Any directory that every machine has; only this mount namespace sees the new mount.
     let place = c"/proc";
     mount(
@@ -395,7 +398,7 @@ fn empty_root(directory: Option<&OwnedFd>) -> Attempt {
         let bound = c"/proc/store";
         // SAFETY: a path and a number.
         done(unsafe { libc::mkdir(bound.as_ptr(), 0o555) }.into())?;
-        bind(directory.as_raw_fd(), bound)?;
+        bind(directory, bound)?;
     }
     // SAFETY: a path.
     done(unsafe { libc::chdir(place.as_ptr()) }.into())?;
@@ -408,12 +411,14 @@ fn empty_root(directory: Option<&OwnedFd>) -> Attempt {
     done(unsafe { libc::chdir(c"/".as_ptr()) }.into())
 }
 
-/// Binds an open directory, without device nodes, programs or set-user-id bits.
-fn bind(directory: RawFd, place: &CStr) -> Attempt {
+/// Binds a directory, without device nodes, programs or set-user-id bits.
+fn bind(directory: &CStr, place: &CStr) -> Attempt {
     let empty = c"";
-    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | c_long::from(libc::AT_EMPTY_PATH);
-    // SAFETY: a descriptor, a path, flags.
-    let tree = unsafe { libc::syscall(libc::SYS_open_tree, directory, empty.as_ptr(), flags) };
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | c_long::from(libc::AT_SYMLINK_NOFOLLOW);
+    // SAFETY: a path and flags.
+    let tree = unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, directory.as_ptr(), flags)
+    };
     done(tree)?;
     let attributes = MountAttributes {
         set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,

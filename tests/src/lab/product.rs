@@ -61,8 +61,10 @@ pub fn start(names: &Names, configuration: &Path) -> io::Result<()> {
     let _ = fs::remove_file(state.join("status.json"));
     let log = File::create(state.join("gatehouse.log"))?;
     let bin = executables();
-    let child = Command::new("ip")
-        .args(["netns", "exec", &names.gateway])
+    // Not `ip netns exec`: that would hide the control groups behind a file system of its own.
+    let child = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", names.gateway))
+        .arg("--")
         .arg(bin.join("gatehouse-init"))
         .arg("--lab")
         .arg("--config")
@@ -77,7 +79,7 @@ pub fn start(names: &Names, configuration: &Path) -> io::Result<()> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
-    // `ip netns exec` becomes the program, so this is init's own pid.
+    // `nsenter` becomes the program, so this is init's own pid.
     fs::write(state.join("init.pid"), child.id().to_string())?;
     wait_until_ready(names, child)
 }
