@@ -112,7 +112,7 @@ impl Bench {
     fn take_output(&mut self) {
         let mut bytes = [0; 4096];
         while let Ok(octets @ 1..) = read(&self.master, &mut bytes) {
-            let some = &bytes[..octets];
+            let some = bytes.get(..octets).unwrap_or_default();
             self.emulator.process(some);
             if some.ends_with(b"\x1b[6n") {
                 self.keys("\x1b[24;80R");
@@ -123,7 +123,9 @@ impl Bench {
     fn take_messages(&mut self) {
         let mut buffer = vec![0; MAX_MESSAGE];
         while let Ok(received) = self.control.recv(&mut buffer) {
-            match decode::<FromChild>(&buffer[..received.length]).expect("message") {
+            match decode::<FromChild>(buffer.get(..received.length).unwrap_or_default())
+                .expect("message")
+            {
                 FromChild::Command {
                     id,
                     command: Command::Ports,
@@ -147,7 +149,7 @@ impl Bench {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             let written = write(&self.master, rest).expect("terminal takes keys");
-            rest = &rest[written..];
+            rest = rest.get(written..).unwrap_or_default();
         }
     }
 
@@ -164,7 +166,7 @@ impl Bench {
             .expect("fcntl");
         let mut text = [0; 4096];
         let octets = read(&self.log, &mut text).unwrap_or(0);
-        String::from_utf8_lossy(&text[..octets]).into_owned()
+        String::from_utf8_lossy(text.get(..octets).unwrap_or_default()).into_owned()
     }
 }
 

@@ -178,8 +178,8 @@ fn interrupted(app: &App) -> Parts {
 fn paused(app: &App) -> Parts {
     let mut items = vec![
         Item::Text(app.say(
-            "The set-up is not finished. Nothing is listening, no link is open.",
-            "Die Einrichtung ist nicht abgeschlossen. Kein Dienst ist offen, keine Verbindung möglich.",
+            "The set-up is not finished. Nothing is listening, and nothing passes.",
+            "Die Einrichtung ist nicht abgeschlossen. Kein Dienst ist offen, und nichts kommt hindurch.",
         )),
         Item::Gap,
     ];

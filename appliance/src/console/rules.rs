@@ -214,10 +214,10 @@ fn telephony(document: &Document, german: bool) -> Vec<String> {
     let domain = &document.sip.domain;
     lines.push(match (&document.sip.registrar, german) {
         (Some(pbx), false) => {
-            format!("PBX of {domain}: {} over {}. Registrations from outside are passed on to it; it checks the passwords.", list(&pbx.addresses), pbx.transport)
+            format!("PBX of {domain}: {} over {}. Registrations from outside are passed on to it; it checks the passwords.", list(&pbx.addresses), pbx.transport.word().to_uppercase())
         }
         (Some(pbx), true) => {
-            format!("Telefonanlage von {domain}: {} über {}. Anmeldungen von außen gehen an sie; sie prüft die Passwörter.", list(&pbx.addresses), pbx.transport)
+            format!("Telefonanlage von {domain}: {} über {}. Anmeldungen von außen gehen an sie; sie prüft die Passwörter.", list(&pbx.addresses), pbx.transport.word().to_uppercase())
         }
         (None, false) => format!("There is no PBX for {domain}: nobody can register."),
         (None, true) => format!("Es gibt keine Telefonanlage für {domain}: Niemand kann sich anmelden."),
@@ -235,16 +235,17 @@ fn telephony(document: &Document, german: bool) -> Vec<String> {
             (None, false) => "recognised by its address".into(),
             (None, true) => "an der Adresse erkannt".into(),
         };
-        let word = if german { "Anbieter" } else { "Carrier" };
-        lines.push(
-            format!(
-                "{word} {}: {} over {}; {how}.",
-                trunk.name,
-                list(&trunk.addresses),
-                trunk.transport
-            )
-            .replace(" over ", if german { " über " } else { " over " }),
-        );
+        let (word, over) = if german {
+            ("Anbieter", "über")
+        } else {
+            ("Carrier", "over")
+        };
+        let transport = trunk.transport.word().to_uppercase();
+        lines.push(format!(
+            "{word} {}: {} {over} {transport}; {how}.",
+            trunk.name,
+            list(&trunk.addresses)
+        ));
     }
     lines.push(
         if german {

@@ -205,6 +205,11 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
     for paragraph in text.lines() {
+        // What fits keeps its blanks: columns stay columns.
+        if paragraph.chars().count() <= width {
+            lines.push(paragraph.to_owned());
+            continue;
+        }
         let indent: String = paragraph
             .chars()
             .take_while(|c| *c == ' ')
@@ -309,6 +314,7 @@ mod tests {
     fn long_text_breaks_at_blanks_and_never_runs_over() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("  abcdefghij", 6), ["  abcd", "  efgh", "  ij"]);
+        assert_eq!(wrap("a   b", 5), ["a   b"]);
         assert_eq!(wrap("", 5), Vec::<String>::new());
         for width in 1..12 {
             assert!(

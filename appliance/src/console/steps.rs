@@ -249,8 +249,8 @@ impl Context<'_> {
             ),
             Item::Gap,
             Item::Text(self.say(
-                "Nothing is listening and no link is open until you confirm the last page. Ctrl-C asks before it leaves; what you typed is kept.",
-                "Bis zur Bestätigung der letzten Seite ist kein Dienst offen und keine Verbindung möglich. Strg-C fragt nach; das Eingegebene bleibt erhalten.",
+                "Nothing is listening and nothing passes until you confirm the last page. Ctrl-C asks before it leaves; what you typed is kept.",
+                "Bis zur Bestätigung der letzten Seite ist kein Dienst offen, und nichts kommt hindurch. Strg-C fragt nach; das Eingegebene bleibt erhalten.",
             )),
         ]);
         (self.say("Language", "Sprache"), items)
