@@ -7,12 +7,18 @@
 //! | [`generator`] | sends and receives the calls' packets |
 //! | [`subject`] | our media threads in a process of their own |
 //! | [`rtpengine`] | the peer for media, by its control protocol |
+//! | [`sip`] | calls through our whole sbc and through Kamailio |
+//! | [`product`] | the real sbc program in its sandbox |
+//! | [`firewall`] | a firewall that grants everything |
 //! | [`cpu`] | processor time of a process |
 //! | [`namespace`] | a loopback that nobody else uses |
 
 pub mod cpu;
+pub mod firewall;
 pub mod generator;
 pub mod namespace;
+pub mod product;
 pub mod relay;
 pub mod rtpengine;
+pub mod sip;
 pub mod subject;

@@ -3,10 +3,11 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use e2e::bench::{namespace, relay, subject};
+use e2e::bench::{namespace, relay, sip, subject};
 use serde_json::json;
 
 const USAGE: &str = "usage: gatehouse-bench relay [--calls N]... [--seconds N] [--rounds N]
+       gatehouse-bench sip [--rate N] [--calls N]
        gatehouse-bench all";
 
 fn main() -> ExitCode {
@@ -28,12 +29,16 @@ fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
             subject::run(calls.parse()?, phones)?;
         }
         ["relay", options @ ..] => {
-            namespace::enter()?;
+            namespace::enter(&[])?;
             println!("{}", json!({ "relay": relays(options)? }));
         }
+        ["sip", options @ ..] => {
+            namespace::enter(&sip::ADDRESSES)?;
+            println!("{}", json!({ "sip": sip(options)? }));
+        }
         ["all"] => {
-            namespace::enter()?;
-            println!("{}", json!({ "relay": relays(&[])? }));
+            namespace::enter(&sip::ADDRESSES)?;
+            println!("{}", json!({ "relay": relays(&[])?, "sip": sip(&[])? }));
         }
         _ => return Err(USAGE.into()),
     }
@@ -64,4 +69,19 @@ fn relays(options: &[&str]) -> Result<Vec<serde_json::Value>, Box<dyn std::error
             })
         })
         .collect::<Result<_, _>>()?)
+}
+
+fn sip(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let mut plan = sip::Plan {
+        rate: 200,
+        calls: 3000,
+    };
+    for option in options.chunks(2) {
+        match option {
+            ["--rate", count] => plan.rate = count.parse()?,
+            ["--calls", count] => plan.calls = count.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(sip::run(plan)?)
 }
