@@ -166,7 +166,9 @@ fn owned_directory(path: &Path, uid: u32) -> io::Result<CString> {
     std::os::unix::fs::fchown(&folder, Some(uid), Some(uid))?;
     folder.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     Ok(CString::new(
-        std::fs::canonicalize(path)?.into_os_string().into_encoded_bytes(),
+        std::fs::canonicalize(path)?
+            .into_os_string()
+            .into_encoded_bytes(),
     )?)
 }
 
@@ -256,7 +258,11 @@ fn enter(prepared: &Prepared, given: &Descriptors) -> ! {
     let program = must(failed, Step::Descriptors, descriptors(given));
     must(failed, Step::ControlGroup, control_group(program.go));
     must(failed, Step::Namespaces, namespaces(&prepared.name));
-    must(failed, Step::Root, empty_root(prepared.directory.as_deref()));
+    must(
+        failed,
+        Step::Root,
+        empty_root(prepared.directory.as_deref()),
+    );
     must(
         failed,
         Step::Directory,
@@ -417,7 +423,12 @@ fn bind(directory: &CStr, place: &CStr) -> Attempt {
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | c_long::from(libc::AT_SYMLINK_NOFOLLOW);
     // SAFETY: a path and flags.
     let tree = unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, directory.as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            directory.as_ptr(),
+            flags,
+        )
     };
     done(tree)?;
     let attributes = MountAttributes {

@@ -119,6 +119,12 @@ impl Profile {
             .collect()
     }
 
+    /// Whether the list lets this call through; its arguments are looked at as the kernel's filter looks at them.
+    #[must_use]
+    pub fn permits(&self, number: libc::c_long, arguments: &[usize; 6]) -> bool {
+        syscalls::permits(self.groups, number, arguments)
+    }
+
     /// The list in the form of its golden file.
     #[must_use]
     pub fn listing(&self) -> String {
@@ -227,6 +233,18 @@ mod tests {
     fn no_two_roles_share_a_uid() {
         let uids: BTreeSet<u32> = profiles().map(|profile| profile.uid).collect();
         assert_eq!(uids.len(), Profile::NAMES.len());
+    }
+
+    #[test]
+    fn conditions_look_at_the_low_half_of_an_argument() {
+        let sbc = Profile::for_role("sbc").unwrap();
+        let mmap = |prot, flags| sbc.permits(libc::SYS_mmap, &[0, 4096, prot, flags, 0, 0]);
+        assert!(mmap(3, 0x22));
+        assert!(!mmap(7, 0x22));
+        assert!(!mmap(3, 0x02));
+        assert!(!mmap(3, 0x21));
+        assert!(!mmap(1 << 32 | 4, 0x22));
+        assert!(!sbc.permits(libc::SYS_socket, &[0; 6]));
     }
 
     #[test]

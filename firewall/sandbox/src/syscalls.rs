@@ -303,6 +303,29 @@ pub(crate) fn rules(groups: Groups) -> BTreeMap<c_long, &'static Rule> {
         .collect()
 }
 
+/// Whether the list lets a call through.
+pub(crate) fn permits(groups: Groups, number: c_long, arguments: &[usize; 6]) -> bool {
+    let holds = |condition: &Condition| {
+        let Condition {
+            argument,
+            mask,
+            value,
+        } = condition;
+        // The kernel's filter looks at the low half too.
+        #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        arguments
+            .get(usize::from(*argument))
+            .is_some_and(|word| *word as u32 & mask == *value)
+    };
+    rules(groups).get(&number).is_some_and(|rule| {
+        rule.when.is_empty()
+            || rule
+                .when
+                .iter()
+                .any(|case| case.conditions.iter().all(holds))
+    })
+}
+
 /// The list as its golden file has it: one call and one case of its arguments per line, by number.
 pub(crate) fn listing(groups: Groups) -> String {
     let mut text = String::new();
