@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod bench;
+pub mod escape;
 pub mod figures;
 pub mod lab;
 pub mod parties;
