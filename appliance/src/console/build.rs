@@ -7,7 +7,7 @@ use appliance_config::{
 };
 
 use super::{
-    draft::{Draft, Id, Problem, Slot, sentence, zone_name, zone_of},
+    draft::{Draft, Id, Problem, Slot, TRUNK, sentence, zone_name, zone_of},
     plan,
 };
 
@@ -40,7 +40,10 @@ impl Draft {
         });
         zones.extend(others.into_iter().flatten().cloned());
         let [external, internal, management] = &Slot::ALL.map(|slot| zone_name(base, slot));
-        let registrar = self.registrar(internal, problems);
+        let pbx_zone = base
+            .and_then(|base| base.sip.registrar.as_ref())
+            .map_or(internal, |registrar| &registrar.zone);
+        let registrar = self.registrar(pbx_zone, problems);
         let trunk = self.trunk(external, base, problems);
         let mut trunks: Vec<Trunk> = trunk.into_iter().collect();
         trunks.extend(
@@ -221,7 +224,7 @@ impl Draft {
             return None;
         }
         let registration = old.and_then(|trunk| trunk.registration.as_ref());
-        let name = old.map_or_else(|| "trunk1".to_owned(), |trunk| trunk.name.clone());
+        let name = old.map_or_else(|| TRUNK.to_owned(), |trunk| trunk.name.clone());
         if user.is_empty() != realm.is_empty() {
             let id = if user.is_empty() {
                 Id::TrunkUser

@@ -111,6 +111,9 @@ impl Id {
     }
 }
 
+/// Name of the trunk that the wizard makes.
+pub(super) const TRUNK: &str = "trunk1";
+
 /// Fewest characters of an operator's password.
 pub const MIN_PASSWORD: usize = 10;
 
@@ -146,15 +149,8 @@ impl Draft {
         draft.set(Id::Language, "en".into());
         draft.set(Id::HostName, "gatehouse".into());
         for slot in Slot::ALL {
-            let external = slot == Slot::External;
-            draft.set(
-                Id::Method4(slot),
-                if external { "dhcp" } else { "static" }.into(),
-            );
-            draft.set(
-                Id::Method6(slot),
-                if external { "ra" } else { "off" }.into(),
-            );
+            draft.set(Id::Method4(slot), "static".into());
+            draft.set(Id::Method6(slot), "off".into());
         }
         draft.set(Id::PbxTransport, "udp".into());
         draft.set(Id::TrunkTransport, "udp".into());
@@ -326,7 +322,17 @@ impl Draft {
                 _ => Id::Method4(slot),
             });
         }
-        const FIELDS: [(&str, Id); 10] = [
+        let trunk = base.and_then(|base| base.trunks.first());
+        let trunk = format!(
+            "trunk.{}.registration",
+            trunk.map_or(TRUNK, |trunk| &trunk.name)
+        );
+        match key.strip_prefix(&trunk) {
+            Some(".user") => return Some(Id::TrunkUser),
+            Some(".realm") => return Some(Id::TrunkRealm),
+            _ => {}
+        }
+        const FIELDS: [(&str, Id); 8] = [
             ("host.name", Id::HostName),
             ("host.dns", Id::Dns),
             ("host.ntp", Id::Ntp),
@@ -334,8 +340,6 @@ impl Draft {
             ("sip.registrar", Id::Pbx),
             ("route.direct-dial", Id::TrunkPrefix),
             ("route", Id::Numbers),
-            ("trunk.trunk1.registration.user", Id::TrunkUser),
-            ("trunk.trunk1.registration.realm", Id::TrunkRealm),
             ("trunk", Id::Trunk),
         ];
         FIELDS
