@@ -10,6 +10,7 @@
 mod support;
 
 use std::{
+    io,
     net::{SocketAddr, UdpSocket},
     os::fd::OwnedFd,
     process::{Command, Stdio},
@@ -18,12 +19,13 @@ use std::{
 
 use broker_proto::{
     Role,
-    broker::{Admit, Family, Flow, FromBroker, LeaseId, ToBroker},
+    broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
     control::{ChannelKind, FromChild, ToChild},
     encode,
     settings::{Transport, ZoneId},
     status::{FromStatus, ToStatus},
 };
+use firewall::nftables::names::{Set, SetFamily};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -102,25 +104,38 @@ fn it_keeps_three_capabilities_and_the_right_to_go_first() {
         return;
     }
     let house = House::process(PROGRAM);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
     // CAP_NET_BIND_SERVICE 10, CAP_NET_ADMIN 12, CAP_NET_RAW 13.
     let kept = format!("{:016x}", 1_u64 << 10 | 1 << 12 | 1 << 13);
-    for field in ["CapPrm", "CapEff", "CapBnd"] {
-        assert!(
-            status.contains(&format!("{field}:\t{kept}")),
-            "{field} in {status}"
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", house.pid())).unwrap();
+    let tasks: Vec<_> = tasks.map(|task| task.unwrap().path()).collect();
+    assert_eq!(tasks.len(), 2, "the loop and the committing thread");
+    for task in tasks {
+        let read = || std::fs::read_to_string(task.join("status")).unwrap();
+        // The committing thread does it at its own start.
+        until(|| read().contains("NoNewPrivs:\t1"));
+        let status = read();
+        for field in ["CapPrm", "CapEff", "CapBnd"] {
+            assert!(
+                status.contains(&format!("{field}:\t{kept}")),
+                "{field} in {status}"
+            );
+        }
+        assert!(status.contains("CapInh:\t0000000000000000"), "{status}");
+        let scheduling = std::fs::read_to_string(task.join("stat")).unwrap();
+        // proc(5): rt_priority and policy are fields 40 and 41; only the second field may hold spaces.
+        let after_name: Vec<&str> = scheduling
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        println!(
+            "{}: real-time priority {}, policy {}",
+            task.display(),
+            after_name[37],
+            after_name[38]
         );
     }
-    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-    let schedule =
-        std::fs::read_to_string(format!("/proc/{}/sched", house.pid())).unwrap_or_default();
-    println!(
-        "{}",
-        schedule
-            .lines()
-            .find(|line| line.starts_with("policy"))
-            .unwrap_or("policy unknown")
-    );
     house.stop();
 }
 
@@ -367,5 +382,102 @@ fn a_silent_sbc_loses_its_pinholes_under_load_too() {
         "{}",
         figures(times)
     );
+    house.stop();
+}
+
+#[test]
+fn a_firewall_that_is_killed_leaves_the_rules_and_its_successor_no_pinhole() {
+    if !is_root("process restart") {
+        return;
+    }
+    let mut house = house();
+    let sbc = house.sbc();
+    let (_, rtp, socket) = opened(&sbc, false, both("198.51.100.10:4000".parse().unwrap()));
+    let ban = ToBroker::Ban {
+        id: ID,
+        key: BanKey::Host("198.51.100.66".parse().unwrap()),
+        scope: BanScope::All,
+        seconds: 600,
+        reason: "scanner".into(),
+    };
+    assert_eq!(ask(&sbc, &ban).0, FromBroker::Done { id: ID });
+    let mut netlink = house.netlink();
+    house.kill_and_restart(PROGRAM);
+    assert_eq!(pinholes(&mut netlink), 0);
+    let bans = netlink.elements(Set::BanHostAll, SetFamily::V4).unwrap();
+    assert_eq!(bans, [vec![198, 51, 100, 66]], "bans live on");
+    // The sbc still holds its socket: closed it is all the same.
+    let alice = house
+        .outside
+        .run(|| UdpSocket::bind("198.51.100.10:4000").unwrap());
+    alice.send_to(&rtp_packet(1), rtp).unwrap();
+    assert!(
+        socket
+            .send_to(&rtp_packet(2), "198.51.100.10:4000")
+            .is_err()
+    );
+    house.commit(1, &laboratory());
+    let again = house.sbc();
+    opened(&again, true, both("198.51.100.10:4000".parse().unwrap()));
+    assert_eq!(
+        socket.recv(&mut [0; 8]).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+    house.stop();
+}
+
+#[test]
+fn the_time_of_each_kind_of_request_is_told() {
+    if !is_root("process times") {
+        return;
+    }
+    let house = house();
+    go_first();
+    let sbc = house.sbc();
+    let alice: SocketAddr = "198.51.100.10:4000".parse().unwrap();
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..1000 {
+        let begun = Instant::now();
+        let (lease, _, socket) = opened(
+            &sbc,
+            true,
+            Flow {
+                admit: Admit::Host(alice.ip()),
+                send_to: None,
+            },
+        );
+        times[0].push(begun.elapsed());
+        let rest = [
+            ToBroker::LatchMedia {
+                id: ID,
+                lease,
+                rtp: both(alice),
+                rtcp: both(alice),
+            },
+            ToBroker::RenewMedia {
+                id: ID,
+                lease,
+                ttl_seconds: 60,
+            },
+            ToBroker::CloseMedia { id: ID, lease },
+        ];
+        for (request, times) in rest.iter().zip(&mut times[1..]) {
+            let begun = Instant::now();
+            assert_eq!(ask(&sbc, request).0, FromBroker::Done { id: ID });
+            times.push(begun.elapsed());
+        }
+        drop(socket);
+    }
+    for (kind, times) in [
+        "OpenMedia of a pair",
+        "LatchMedia",
+        "RenewMedia",
+        "CloseMedia",
+    ]
+    .into_iter()
+    .zip(times)
+    {
+        println!("{kind}: {}", figures(times));
+    }
     house.stop();
 }

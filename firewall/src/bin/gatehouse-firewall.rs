@@ -32,7 +32,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let control = Channel::control()?;
-    privilege::drop_privileges()?;
-    Daemon::start(control, Loader::open()?)?.run()?;
+    privilege::go_first();
+    let daemon = Daemon::start(control, Loader::open()?, || {
+        privilege::go_second();
+        privilege::drop_capabilities()
+    })?;
+    privilege::drop_capabilities()?;
+    daemon.run()?;
     Ok(())
 }

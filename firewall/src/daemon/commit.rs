@@ -59,7 +59,11 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(mut ruleset: impl Ruleset) -> io::Result<Self> {
+    /// `begin` runs first in the thread; if it fails, nothing is ever committed.
+    pub(super) fn start(
+        mut ruleset: impl Ruleset,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, waiting) = sync_channel::<(u64, String)>(MAX_WAITING);
         let (done, outcomes) = sync_channel(MAX_WAITING + 2);
         let wake = Arc::new(EventFd::from_value_and_flags(
@@ -70,6 +74,10 @@ impl Committer {
         thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || {
+                if let Err(error) = begin() {
+                    tracing::error!(%error, "the committing thread ends");
+                    return;
+                }
                 for (revision, document) in waiting {
                     let result = ruleset.commit(revision, &document).map(Box::new);
                     if done.send(Outcome { revision, result }).is_err() || waker.write(1).is_err() {

@@ -87,11 +87,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Closes the firewall and gets ready to serve. `control` leads to init.
+    /// Closes the firewall and gets ready to serve. `control` leads to init; `begin` runs first in the thread that commits.
     ///
     /// # Errors
     /// Whatever makes it impossible to be a firewall.
-    pub fn start(control: Channel, mut ruleset: impl Ruleset) -> Result<Self, DaemonError> {
+    pub fn start(
+        control: Channel,
+        mut ruleset: impl Ruleset,
+        begin: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, DaemonError> {
         let now = Instant::now();
         ruleset.close().map_err(DaemonError::NotClosed)?;
         let kernel = Linux::open().map_err(because("open netlink"))?;
@@ -104,7 +108,7 @@ impl Daemon {
             .forget_earlier_life()
             .map_err(because("flush pinholes of an earlier life"))?;
         let committer =
-            Committer::start(ruleset).map_err(because("start the committing thread"))?;
+            Committer::start(ruleset, begin).map_err(because("start the committing thread"))?;
         let drops = Drops::open().map_err(because("open the counters"))?;
         let watch = Watch::new().map_err(because("make an epoll instance"))?;
         let daemon = Self {
@@ -124,8 +128,6 @@ impl Daemon {
         daemon
             .watch_own()
             .map_err(because("watch the control channel"))?;
-        daemon.tell_init(&FromChild::Closed);
-        daemon.tell_init(&FromChild::Ready);
         Ok(daemon)
     }
 
@@ -134,6 +136,8 @@ impl Daemon {
     /// # Errors
     /// Only if waiting itself fails.
     pub fn run(mut self) -> Result<(), DaemonError> {
+        self.tell_init(&FromChild::Closed);
+        self.tell_init(&FromChild::Ready);
         let mut events = Vec::new();
         while !self.stop {
             let sleep = self.broker.deadline().map_or(LONGEST_SLEEP, |due| {

@@ -1,6 +1,6 @@
-//! What the firewall gives up before it serves, and what it takes for itself: of root's capabilities it keeps the three
-//! that make sockets and rules; of the processor, the right to go first. Called once, before any thread is started,
-//! since threads inherit all of it.
+//! What the firewall takes for itself and what it gives up: of the processor, the right to go first; of root's
+//! capabilities, all but the three that make sockets and rules. Both hold for one thread, so the loop and the committing
+//! thread each do it for themselves before they serve.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -23,21 +23,36 @@ const KEPT: [Capability; 3] = [
 /// Descriptors: a copy of every media socket, and those under way to a reader that has not read yet.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// Real-time priority: the lowest. Anything that is not real-time still waits for it.
-const PRIORITY: libc::c_int = 1;
+/// Real-time priority of the loop: above the loading of rulesets, which shares a lock of the kernel with it.
+const FIRST: libc::c_int = 2;
+/// Real-time priority of the loading of rulesets: whoever holds that lock must not wait for ordinary load, or the loop
+/// waits with him.
+const SECOND: libc::c_int = 1;
 
-/// Takes the limits and the priority that need privileges, then drops these. A limit or priority that the system does
-/// not grant is told and done without; a capability that can not be dropped is an error.
-///
-/// # Errors
-/// As the system says.
-pub fn drop_privileges() -> io::Result<()> {
+/// Takes limits and priority that need privileges, for the loop's thread. What the system does not grant is told and
+/// done without.
+pub fn go_first() {
     if let Err(error) = raise_descriptors() {
         tracing::warn!(%error, "descriptor limit stays as it was");
     }
-    if let Err(error) = go_first() {
+    // Threads and programs that the loop starts begin like everybody's.
+    if let Err(error) = schedule(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, FIRST) {
         tracing::warn!(%error, "no real-time priority: pinholes close later under load");
     }
+}
+
+/// Takes the priority of the loading of rulesets, for the calling thread and the programs it starts.
+pub fn go_second() {
+    if let Err(error) = schedule(libc::SCHED_RR, SECOND) {
+        tracing::warn!(%error, "rulesets are loaded without priority");
+    }
+}
+
+/// Drops all but the kept capabilities, of the calling thread and whatever it starts.
+///
+/// # Errors
+/// As the system says; then the thread must not go on.
+pub fn drop_capabilities() -> io::Result<()> {
     let kept: CapsHashSet = KEPT.into_iter().collect();
     for capability in caps::all().difference(&kept) {
         // A kernel that does not know a capability can not have it in its bounding set.
@@ -70,23 +85,17 @@ fn raise_descriptors() -> nix::Result<()> {
         .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard))
 }
 
-/// `SCHED_RR`, for this thread alone: the program that loads rulesets and the thread that waits for it go with the rest.
+/// Priority of the calling thread.
 #[allow(
     unsafe_code,
     reason = "no safe crate of the house has sched_setscheduler(2)"
 )]
-fn go_first() -> io::Result<()> {
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param {
-        sched_priority: PRIORITY,
+        sched_priority: priority,
     };
     // SAFETY: `parameters` lives through the call, which reads it only; 0 is the calling thread.
-    let result = unsafe {
-        libc::sched_setscheduler(
-            0,
-            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
-            &raw const parameters,
-        )
-    };
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
     if result == 0 {
         Ok(())
     } else {

@@ -115,23 +115,36 @@ impl House {
         Self::start(|gateway, far| {
             // A thread that is started in the namespace's thread is in that namespace.
             Running::Thread(gateway.run(move || {
-                thread::spawn(move || Daemon::start(far, ruleset).unwrap().run().unwrap())
+                thread::spawn(move || {
+                    Daemon::start(far, ruleset, || Ok(()))
+                        .unwrap()
+                        .run()
+                        .unwrap()
+                })
             }))
         })
     }
 
     /// Starts the program, which has said `Closed`, with its control channel at descriptor 3.
     pub(crate) fn process(program: &'static str) -> Self {
-        Self::start(|gateway, far| {
-            let far: OwnedFd = far.into();
-            Running::Process(gateway.run(move || {
-                let mut command = Command::new("sh");
-                command
-                    .args(["-c", "exec \"$0\" 3<&0 0</dev/null", program])
-                    .env_clear();
-                command.stdin(Stdio::from(far)).spawn().unwrap()
-            }))
-        })
+        Self::start(|gateway, far| spawn(gateway, far, program))
+    }
+
+    /// Kills the program without warning and starts it again in the same namespace.
+    pub(crate) fn kill_and_restart(&mut self, program: &'static str) {
+        if let Running::Process(child) = &mut self.daemon {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let (control, far) = Channel::pair().unwrap();
+        self.control = control;
+        self.daemon = spawn(&self.gateway, far, program);
+        self.expect_closed();
+    }
+
+    fn expect_closed(&self) {
+        assert_eq!(receive::<FromChild>(&self.control).0, FromChild::Closed);
+        assert_eq!(receive::<FromChild>(&self.control).0, FromChild::Ready);
     }
 
     fn start(run: impl FnOnce(&Namespace, Channel) -> Running) -> Self {
@@ -169,8 +182,7 @@ impl House {
             control,
             daemon,
         };
-        assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Closed);
-        assert_eq!(receive::<FromChild>(&house.control).0, FromChild::Ready);
+        house.expect_closed();
         house
     }
 
@@ -249,6 +261,17 @@ impl Drop for House {
     }
 }
 
+fn spawn(gateway: &Namespace, control: Channel, program: &'static str) -> Running {
+    let control: OwnedFd = control.into();
+    Running::Process(gateway.run(move || {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec \"$0\" 3<&0 0</dev/null", program])
+            .env_clear();
+        command.stdin(Stdio::from(control)).spawn().unwrap()
+    }))
+}
+
 /// Waits for a message.
 pub(crate) fn receive<T: serde::de::DeserializeOwned>(channel: &Channel) -> (T, Vec<OwnedFd>) {
     let mut buffer = vec![0; MAX_MESSAGE];
@@ -306,7 +329,8 @@ pub(crate) fn until(mut so: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < PATIENCE, "it never came so");
-        thread::yield_now();
+        // Between two looks only: a thread that goes first must leave the processor to what it looks at.
+        thread::sleep(Duration::from_micros(200));
     }
     begun.elapsed()
 }
