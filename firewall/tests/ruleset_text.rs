@@ -49,3 +49,11 @@ fn every_base_chain_drops_what_no_rule_names() {
         assert!(bases.iter().all(|base| base.ends_with("policy drop;")));
     }
 }
+
+#[test]
+fn no_rule_uses_an_anonymous_set() {
+    let ruleset = render(&lab());
+    for rule in ruleset.chains().iter().flat_map(|chain| &chain.rules) {
+        assert!(!rule.contains('{') || rule.contains("update @") || rule.contains("add @"), "{rule}");
+    }
+}

@@ -119,7 +119,8 @@ impl Kernel for Nft {
 }
 
 /// Names in a listing: one tab, the kind, the name.
-fn parse(listing: &str) -> Present {
+#[must_use]
+pub fn parse(listing: &str) -> Present {
     let mut present = Present::default();
     for line in listing.lines() {
         let Some(line) = line.strip_prefix('\t').filter(|line| !line.starts_with('\t')) else { continue };

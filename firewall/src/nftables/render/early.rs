@@ -11,11 +11,15 @@ const LEAST_FIRST_FRAGMENT: u32 = 256;
 /// Fragments begin before this octet: longer datagrams than that and one frame are of no SIP.
 const MOST_OFFSET: u32 = 16_384;
 
+/// IPv6 extension headers (IANA's registry) but the fragment header; nothing that is offered needs them.
+const EXTENSIONS: [u8; 10] = [0, 43, 50, 51, 60, 135, 139, 140, 253, 254];
+
 /// The messages that IPv6 neighbour discovery and listener discovery need inward. RFC 4861 §7.1, §6.1.2: hop limit 255;
 /// RFC 3810 §5.1: hop limit 1 and a link-local source.
 pub(super) fn discovery(zone: &Zone) -> Vec<String> {
     let mut rules = vec![
-        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } icmpv6 code 0 ip6 hoplimit 255".to_owned(),
+        "icmpv6 type nd-neighbor-solicit icmpv6 code 0 ip6 hoplimit 255".to_owned(),
+        "icmpv6 type nd-neighbor-advert icmpv6 code 0 ip6 hoplimit 255".to_owned(),
         "icmpv6 type mld-listener-query ip6 saddr fe80::/10 ip6 hoplimit 1".to_owned(),
     ];
     if zone.v6.as_ref().is_some_and(|v6| v6.learnt) {
@@ -35,7 +39,11 @@ pub(super) fn chains(builder: &mut Builder<'_>, zone: &Zone) {
     builder.chain(
         format!("early/{name}"),
         "",
-        vec![format!("meta nfproto vmap {{ ipv4 : goto early4/{name}, ipv6 : goto early6/{name} }}"), protocol],
+        vec![
+            format!("meta nfproto ipv4 goto early4/{name}"),
+            format!("meta nfproto ipv6 goto early6/{name}"),
+            protocol,
+        ],
     );
     v4(builder, zone);
     v6(builder, zone);
@@ -57,7 +65,8 @@ fn v4(builder: &mut Builder<'_>, zone: &Zone) {
         refuse("ip saddr 255.255.255.255", Reason::BroadcastSource),
         refuse("fib saddr type broadcast", Reason::BroadcastSource),
         refuse("ip saddr 240.0.0.0/4", Reason::ReservedAddress),
-        refuse("ip daddr { 0.0.0.0/8, 240.0.0.0-255.255.255.254 }", Reason::ReservedAddress),
+        refuse("ip daddr 0.0.0.0/8", Reason::ReservedAddress),
+        refuse("ip daddr 240.0.0.0-255.255.255.254", Reason::ReservedAddress),
         refuse("ip saddr 169.254.0.0/16", Reason::LinkLocal),
         refuse("ip daddr 169.254.0.0/16", Reason::LinkLocal),
         refuse("ip option lsrr exists", Reason::SourceRoute),
@@ -67,7 +76,7 @@ fn v4(builder: &mut Builder<'_>, zone: &Zone) {
     ]);
     rules.extend(dhcp(zone).map(|answer| format!("{answer} accept")));
     rules.extend([
-        refuse("ip protocol != { 1, 6, 17 }", Reason::Protocol),
+        refuse("ip protocol != 1 ip protocol != 6 ip protocol != 17", Reason::Protocol),
         refuse("ip daddr 224.0.0.0/4", Reason::MulticastDestination),
         refuse("fib daddr type broadcast", Reason::BroadcastDestination),
         format!("ip frag-off & 0x3fff != 0 goto fragment4/{name}"),
@@ -114,10 +123,12 @@ fn v6(builder: &mut Builder<'_>, zone: &Zone) {
         refuse("exthdr rt exists", Reason::RoutingHeader),
         // RFC 3810 §5: listener discovery is the only one that bears a hop-by-hop header.
         "ip6 nexthdr 0 icmpv6 type mld-listener-query ip6 saddr fe80::/10 ip6 hoplimit 1 accept".to_owned(),
-        refuse("ip6 nexthdr { 0, 43, 50, 51, 60, 135, 139, 140, 253, 254 }", Reason::ExtensionHeader),
-        refuse("ip6 nexthdr != { 6, 17, 44, 58 }", Reason::Protocol),
-        format!("ip6 nexthdr 44 goto fragment6/{name}"),
     ];
+    rules.extend(EXTENSIONS.map(|number| refuse(&format!("ip6 nexthdr {number}"), Reason::ExtensionHeader)));
+    rules.extend([
+        refuse("ip6 nexthdr != 6 ip6 nexthdr != 17 ip6 nexthdr != 44 ip6 nexthdr != 58", Reason::Protocol),
+        format!("ip6 nexthdr 44 goto fragment6/{name}"),
+    ]);
     rules.extend(discovery(zone).into_iter().map(|message| format!("{message} accept")));
     rules.extend([
         refuse("ip6 saddr fe80::/10", Reason::LinkLocal),
@@ -129,7 +140,8 @@ fn v6(builder: &mut Builder<'_>, zone: &Zone) {
     if takes_fragments(zone) {
         fragment.extend([
             refuse("ip6 saddr fe80::/10", Reason::LinkLocal),
-            refuse("ip6 daddr { fe80::/10, ff00::/8 }", Reason::LinkLocal),
+            refuse("ip6 daddr fe80::/10", Reason::LinkLocal),
+            refuse("ip6 daddr ff00::/8", Reason::MulticastDestination),
             refuse("frag nexthdr != 17", Reason::Fragment),
             refuse("frag frag-off 0 frag more-fragments 0", Reason::Fragment),
             refuse(&format!("frag frag-off 0 ip6 length < {LEAST_FIRST_FRAGMENT}"), Reason::FragmentTiny),

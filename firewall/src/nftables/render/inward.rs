@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use broker_proto::Role;
+use ipnet::IpNet;
 
-use super::{Builder, early, family, of_family, one_of, sip_peers};
+use super::{Builder, early, family, of_family, sip_peers};
 use crate::{
     nftables::ruleset::STAMP,
     policy::{Protocol, Reason, Zone, disjoint},
@@ -20,6 +21,7 @@ pub(super) fn chains(builder: &mut Builder<'_>, zone: &Zone) {
     tcp(builder, zone);
     listen(builder, zone);
     input(builder, zone);
+    begin(builder, zone);
     icmp(builder, zone);
 }
 
@@ -44,12 +46,14 @@ pub(super) fn totals(builder: &mut Builder<'_>) {
 fn raw(builder: &mut Builder<'_>, zone: &Zone) {
     let name = &zone.name;
     let mut rules = vec![
-        format!("meta nfproto vmap {{ ipv4 : jump source4/{name}, ipv6 : jump source6/{name} }}"),
+        format!("meta nfproto ipv4 jump source4/{name}"),
+        format!("meta nfproto ipv6 jump source6/{name}"),
         format!("jump ban_all/{name}"),
         // Only neighbour discovery came so far with a group as destination.
         format!("ip6 daddr ff00::/8 meta mark set {STAMP} accept"),
         format!("fib daddr . iif type != local goto elsewhere/{name}"),
-        format!("meta l4proto {{ 1, 58 }} meta mark set {STAMP} accept"),
+        format!("meta l4proto 1 meta mark set {STAMP} accept"),
+        format!("meta l4proto 58 meta mark set {STAMP} accept"),
         format!("th sport 0 {}", builder.refuse(Reason::PortZero, name)),
         format!("th dport 0 {}", builder.refuse(Reason::PortZero, name)),
         format!("meta l4proto 6 goto tcp/{name}"),
@@ -57,7 +61,7 @@ fn raw(builder: &mut Builder<'_>, zone: &Zone) {
     if let Some(media) = &zone.media {
         rules.push(format!("udp dport {}-{} goto media/{name}", media.ports.start(), media.ports.end()));
     }
-    rules.extend(ports(zone, Protocol::Udp, |_| true).map(|ports| format!("udp dport {ports} goto listen/{name}")));
+    rules.extend(ports(zone, Protocol::Udp, |_| true).map(|port| format!("udp dport {port} goto listen/{name}")));
     rules.push(format!("meta mark set {STAMP} accept"));
     let foreign = builder.refuse(Reason::ForeignAddress, name);
     let forward = builder.refuse(Reason::Forward, name);
@@ -81,37 +85,35 @@ fn tcp(builder: &mut Builder<'_>, zone: &Zone) {
     .map(|impossible| format!("{impossible} {flags}"))
     .into();
     let sip = ports(zone, Protocol::Tcp, |role| role == Role::Sbc);
-    rules.extend(sip.map(|ports| format!("tcp dport {ports} jump ban_sip/{name}")));
+    rules.extend(sip.map(|port| format!("tcp dport {port} jump ban_sip/{name}")));
     rules.push(format!("tcp flags & (fin|syn|rst|ack) == syn goto syn/{name}"));
     rules.push(format!("meta mark set {STAMP} accept"));
     builder.chain(format!("tcp/{name}"), "", rules);
 
-    let not_offered = builder.refuse(Reason::NotOffered, name);
-    let Some(ports) = ports(zone, Protocol::Tcp, |_| true) else {
-        builder.chain(format!("syn/{name}"), "", vec![not_offered]);
-        return;
-    };
-    let mut rules = vec![format!("tcp dport != {ports} {not_offered}")];
-    let refusal = builder.refuse(Reason::SynRate, name);
-    let rate = builder.limits.syn_rate_per_source;
-    rules.extend(per_source(zone, "syn_rate", rate, &refusal, true));
-    rules.push("jump syn_total".to_owned());
-    rules.push(builder.refuse(Reason::SynRateTotal, name));
+    let mut rules: Vec<String> =
+        ports(zone, Protocol::Tcp, |_| true).map(|port| format!("tcp dport {port} goto syn_rate/{name}")).collect();
+    rules.push(builder.refuse(Reason::NotOffered, name));
     builder.chain(format!("syn/{name}"), "", rules);
+    per_source(builder, zone, "syn_rate", builder.limits.syn_rate_per_source, Reason::SynRate);
+    let total = builder.refuse(Reason::SynRateTotal, name);
+    builder.chain(
+        format!("syn_rate/{name}"),
+        "",
+        vec![format!("jump syn_rate_source/{name}"), "jump syn_total".to_owned(), total],
+    );
 }
 
 /// Datagrams to listeners.
 fn listen(builder: &mut Builder<'_>, zone: &Zone) {
     let name = &zone.name;
-    if ports(zone, Protocol::Udp, |_| true).is_none() {
+    if ports(zone, Protocol::Udp, |_| true).next().is_none() {
         return;
     }
     let rate = builder.limits.sip_rate_per_source;
     let mut rules = vec![format!("jump ban_sip/{name}")];
     for v6 in [false, true] {
         let (ip, _) = family(v6);
-        let peers = one_of(sip_peers(zone, v6));
-        rules.extend(peers.map(|peers| format!("{ip} saddr {peers} goto listen_peer/{name}")));
+        rules.extend(sip_peers(zone, v6).iter().map(|peer| format!("{ip} saddr {peer} goto listen_peer/{name}")));
     }
     let grey = builder.refuse(Reason::GreyRate, name);
     for v6 in [false, true] {
@@ -119,8 +121,8 @@ fn listen(builder: &mut Builder<'_>, zone: &Zone) {
         let over = over("grey_rate", digit, &format!("{ip} saddr"), GREY_RATE);
         rules.push(format!("{ip} saddr @greylist{digit} {over} {grey}"));
     }
-    let refusal = builder.refuse(Reason::UdpRate, name);
-    rules.extend(per_source(zone, "udp_rate", rate, &refusal, false));
+    per_source(builder, zone, "udp_rate", rate, Reason::UdpRate);
+    rules.push(format!("jump udp_rate_source/{name}"));
     rules.push(format!("meta mark set {STAMP} accept"));
     builder.chain(format!("listen/{name}"), "Datagrams to listeners.", rules);
 
@@ -144,42 +146,43 @@ fn input(builder: &mut Builder<'_>, zone: &Zone) {
         format!("meta l4proto 58 goto icmp6/{name}"),
         format!("ct state invalid {invalid}"),
     ];
-    let udp = ports(zone, Protocol::Udp, |_| true);
-    if let Some(ports) = &udp {
+    for port in ports(zone, Protocol::Udp, |_| true) {
         for v6 in [false, true] {
             let (ip, digit) = family(v6);
             // Answered before, and writing again: a phone that may be called when its connection entry is gone.
             rules.push(format!(
-                "ct state established udp dport {ports} update @sip_flow{digit} \
+                "ct state established udp dport {port} update @sip_flow{digit} \
                  {{ {ip} daddr . udp dport . {ip} saddr . udp sport }}"
             ));
         }
     }
     rules.push("ct state established accept".to_owned());
-    if let Some(ports) = ports(zone, Protocol::Tcp, |_| true) {
-        rules.push(format!("tcp dport {ports} ct state new goto connect/{name}"));
-        let refusal = builder.refuse(Reason::Connections, name);
-        let most = builder.limits.connections_per_source;
-        let mut rules: Vec<String> = Vec::new();
-        for v6 in [false, true] {
-            let (ip, digit) = family(v6);
-            let trusted = exempt(zone, v6).map(|trusted| format!("{ip} saddr != {trusted} ")).unwrap_or_default();
-            rules.push(format!("{trusted}add @connections{digit} {{ {ip} saddr ct count over {most} }} {refusal}"));
-        }
-        rules.push("accept".to_owned());
-        builder.chain(format!("connect/{name}"), "", rules);
-    }
-    if let Some(ports) = udp {
-        rules.push(format!("udp dport {ports} ct state new goto flow/{name}"));
-        let refusal = builder.refuse(Reason::NewRate, name);
-        let mut rules = per_source(zone, "flow_rate", builder.limits.flow_rate_per_source, &refusal, true);
-        rules.push("jump flow_total".to_owned());
-        rules.push(refusal);
-        builder.chain(format!("flow/{name}"), "", rules);
-    }
+    let tcp = ports(zone, Protocol::Tcp, |_| true).map(|port| format!("tcp dport {port} ct state new goto connect/{name}"));
+    let udp = ports(zone, Protocol::Udp, |_| true).map(|port| format!("udp dport {port} ct state new goto flow/{name}"));
+    rules.extend(tcp.chain(udp));
     rules.extend(early::dhcp(zone).map(|answer| format!("{answer} accept")));
     rules.push(builder.refuse(Reason::NotOffered, name));
     builder.chain(format!("input/{name}"), "", rules);
+}
+
+/// New connections and flows: `connect/<zone>` and `flow/<zone>`.
+fn begin(builder: &mut Builder<'_>, zone: &Zone) {
+    let name = &zone.name;
+    let refusal = builder.refuse(Reason::Connections, name);
+    let most = builder.limits.connections_per_source;
+    let mut rules = Vec::new();
+    for v6 in [false, true] {
+        let (ip, digit) = family(v6);
+        rules.extend(exempt(zone, v6).iter().map(|trusted| format!("{ip} saddr {trusted} accept")));
+        rules.push(format!("add @connections{digit} {{ {ip} saddr ct count over {most} }} {refusal}"));
+    }
+    rules.push("accept".to_owned());
+    builder.chain(format!("connect/{name}"), "", rules);
+
+    per_source(builder, zone, "flow_rate", builder.limits.flow_rate_per_source, Reason::NewRate);
+    let refusal = builder.refuse(Reason::NewRate, name);
+    let rules = vec![format!("jump flow_rate_source/{name}"), "jump flow_total".to_owned(), refusal];
+    builder.chain(format!("flow/{name}"), "", rules);
 }
 
 fn icmp(builder: &mut Builder<'_>, zone: &Zone) {
@@ -187,27 +190,22 @@ fn icmp(builder: &mut Builder<'_>, zone: &Zone) {
     let other = builder.refuse(Reason::Icmp, name);
     let rate = builder.refuse(Reason::IcmpRate, name);
     let invalid = format!("ct state invalid {}", builder.refuse(Reason::CtInvalid, name));
-    builder.chain(
-        format!("icmp4/{name}"),
-        "",
-        vec![
-            invalid.clone(),
-            "icmp type echo-reply ct state established accept".to_owned(),
-            format!("icmp type echo-request icmp code 0 goto icmp/{name}"),
-            format!("icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} ct state related goto icmp/{name}"),
-            other.clone(),
-        ],
-    );
-    let discovery = early::discovery(zone).into_iter().map(|message| format!("{message} goto discovery/{name}"));
-    let mut rules: Vec<String> = discovery.collect();
-    rules.extend([
-        invalid,
-        "icmpv6 type echo-reply ct state established accept".to_owned(),
-        format!("icmpv6 type echo-request icmpv6 code 0 goto icmp/{name}"),
-        format!("icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }} ct state related goto icmp/{name}"),
-        other,
-    ]);
-    builder.chain(format!("icmp6/{name}"), "", rules);
+    for (chain, icmp, errors) in [
+        ("icmp4", "icmp", ["destination-unreachable", "time-exceeded", "parameter-problem"].as_slice()),
+        ("icmp6", "icmpv6", &["destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem"]),
+    ] {
+        let mut rules = Vec::new();
+        if icmp == "icmpv6" {
+            let discovery = early::discovery(zone).into_iter();
+            rules.extend(discovery.map(|message| format!("{message} goto discovery/{name}")));
+        }
+        rules.push(invalid.clone());
+        rules.push(format!("{icmp} type echo-reply ct state established accept"));
+        rules.push(format!("{icmp} type echo-request {icmp} code 0 goto icmp/{name}"));
+        rules.extend(errors.iter().map(|error| format!("{icmp} type {error} ct state related goto icmp/{name}")));
+        rules.push(other.clone());
+        builder.chain(format!("{chain}/{name}"), "", rules);
+    }
     builder.chain(format!("icmp/{name}"), "", vec!["jump icmp_total".to_owned(), rate.clone()]);
     let discovery = builder.limits.nd_rate;
     builder.chain(
@@ -217,39 +215,40 @@ fn icmp(builder: &mut Builder<'_>, zone: &Zone) {
     );
 }
 
-/// Ports of the zone's listeners of one protocol, as one match.
-pub(super) fn ports(zone: &Zone, protocol: Protocol, of: impl Fn(Role) -> bool) -> Option<String> {
+/// Ports of the zone's listeners of one protocol, ascending.
+pub(super) fn ports(zone: &Zone, protocol: Protocol, of: impl Fn(Role) -> bool) -> impl Iterator<Item = u16> {
     let listeners = zone.listeners.iter().filter(|listener| listener.protocol == protocol && of(listener.role));
-    one_of(listeners.map(|listener| listener.port).collect::<BTreeSet<u16>>())
+    listeners.map(|listener| listener.port).collect::<BTreeSet<u16>>().into_iter()
 }
 
 /// Sources that limits per source do not count: the allow-list, trunks and PBX.
-fn exempt(zone: &Zone, v6: bool) -> Option<String> {
+fn exempt(zone: &Zone, v6: bool) -> Vec<IpNet> {
     let peers = sip_peers(zone, v6).into_iter().map(Into::into);
-    let all = disjoint(of_family(&zone.allow_list, v6).chain(peers));
-    one_of(all)
+    disjoint(of_family(&zone.allow_list, v6).chain(peers))
 }
 
-/// Refuses what is over `rate` by source. A source is an address; in IPv6, away from the zone's own networks, it is a /64,
-/// since one subscriber has at least that many addresses (RFC 6177). The burst is one second's worth.
-fn per_source(zone: &Zone, set: &str, rate: u32, refusal: &str, but_exempt: bool) -> Vec<String> {
+/// Chain `<set>_source/<zone>`: refuses what is over `rate` by source, returns otherwise. A source is an address; in IPv6,
+/// away from the zone's own networks, it is a /64, since one subscriber has at least that many addresses (RFC 6177). The
+/// burst is one second's worth.
+fn per_source(builder: &mut Builder<'_>, zone: &Zone, set: &str, rate: u32, reason: Reason) {
+    let refusal = builder.refuse(reason, &zone.name);
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let (ip, digit) = family(v6);
-        let exempt = if but_exempt { exempt(zone, v6) } else { None };
-        let exempt = exempt.map(|exempt| format!("{ip} saddr != {exempt} ")).unwrap_or_default();
+        rules.extend(exempt(zone, v6).iter().map(|trusted| format!("{ip} saddr {trusted} return")));
         let address = over(set, digit, &format!("{ip} saddr"), rate);
-        let near = if v6 { one_of(of_family(&zone.networks, true)) } else { None };
-        match near {
-            Some(near) => {
-                let network = over(set, digit, "ip6 saddr & ffff:ffff:ffff:ffff::", rate);
-                rules.push(format!("{exempt}ip6 saddr {near} {address} {refusal}"));
-                rules.push(format!("{exempt}ip6 saddr != {near} {network} {refusal}"));
+        if v6 {
+            for near in of_family(&zone.networks, true) {
+                rules.push(format!("ip6 saddr {near} {address} {refusal}"));
+                rules.push(format!("ip6 saddr {near} return"));
             }
-            None => rules.push(format!("{exempt}{address} {refusal}")),
+            let network = over(set, digit, "ip6 saddr & ffff:ffff:ffff:ffff::", rate);
+            rules.push(format!("{network} {refusal}"));
+        } else {
+            rules.push(format!("{address} {refusal}"));
         }
     }
-    rules
+    builder.chain(format!("{set}_source/{}", zone.name), "", rules);
 }
 
 /// Matches what is over `rate` by `key`.

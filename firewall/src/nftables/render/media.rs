@@ -2,7 +2,7 @@
 //! it must look like STUN, DTLS, TURN channel data, RTP or RTCP by its first octet (RFC 7983 §7), have a size that its kind
 //! can have, and keep to the rate. There is no rule that accepts a range of ports.
 
-use super::{Builder, family, of_family, one_of};
+use super::{Builder, family, of_family};
 use crate::{
     nftables::names::mark,
     policy::{Reason, Zone},
@@ -18,8 +18,6 @@ const KINDS: [(&str, u32); 4] = [
     ("20-63", 8 + 13),  // DTLS, RFC 6347 §4.1
     ("64-79", 8 + 4),   // TURN channel data, RFC 8656 §12.4
 ];
-/// First octets of any kind.
-const ANY_KIND: &str = "{ 0-3, 20-79, 128-191 }";
 
 pub(super) fn inward(builder: &mut Builder<'_>, zone: &Zone) {
     let Some(media) = &zone.media else { return };
@@ -35,17 +33,13 @@ pub(super) fn inward(builder: &mut Builder<'_>, zone: &Zone) {
         let shape = format!("goto media_shape/{name}");
         rules.push(format!("{local} . {ip} saddr . udp sport @media_peer{digit} {shape}"));
         rules.push(format!("udp sport {ports} {local} . {ip} saddr @media_host{digit} {shape}"));
-        let networks = one_of(of_family(&media.networks, v6));
-        match networks {
-            Some(networks) => {
-                rules.push(format!("udp sport {ports} {ip} saddr {networks} {local} @media_any{digit} {shape}"));
-            }
+        let any = format!("{local} @media_any{digit} {shape}");
+        if media.networks.is_empty() {
             // Whoever may be a source in the zone, which was judged before.
-            None if media.networks.is_empty() => {
-                rules.push(format!("udp sport {ports} {local} @media_any{digit} {shape}"));
-            }
-            None => {}
+            rules.push(format!("udp sport {ports} {any}"));
         }
+        let networks = of_family(&media.networks, v6);
+        rules.extend(networks.map(|network| format!("udp sport {ports} {ip} saddr {network} {any}")));
     }
     rules.push(builder.refuse(Reason::NoPinhole, name));
     builder.chain(format!("media/{name}"), "Pinholes.", rules);
@@ -91,7 +85,8 @@ fn shape(builder: &mut Builder<'_>, name: &str, next: &str, shape: Reason, size:
         .map(|(first, least)| format!("@th,64,8 {first} udp length {least}-{MOST} goto {next}"))
         .into();
     if size != shape {
-        rules.push(format!("@th,64,8 {ANY_KIND} {}", builder.refuse(size, name)));
+        let refusal = builder.refuse(size, name);
+        rules.extend(KINDS.map(|(first, _)| format!("@th,64,8 {first} {refusal}")));
     }
     rules.push(builder.refuse(shape, name));
     rules
