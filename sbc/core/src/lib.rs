@@ -1,27 +1,59 @@
 //! The back-to-back user agent, admission, routing: pure. No socket, clock, thread or randomness of its own.
 //!
-//! `(now, Input)` goes in by `Core::handle`, [`Output`]s come out of `Core::poll`, `Core::poll_timeout` says when to
+//! `(now, Input)` goes in by [`Core::handle`], [`Output`]s come out of [`Core::poll`], [`Core::poll_timeout`] says when to
 //! call again. Two legs of a call are two dialogs with nothing in common but the media relay between them: whatever
 //! leaves is built from typed fields, never from the text that came in.
 //!
 //! | module | noun |
 //! |---|---|
 //! | [`io`] | the contract with the shell |
+//! | `core`, `dispatch`, `stream`, `framing`, `invite` | the whole; a message and whom it is for; connections; a new call |
 //! | `surroundings` | settings in force: zones, own addresses, who is whose address |
-//! | `admission` | how far a source is trusted; scanners; rates and limits |
-//! | `routing` | numbers and routes |
-//! | `transport` | flows, streams cut into messages, where answers go |
-//! | `registration` | REGISTER relayed to the registrar, bindings |
-//! | `trunk_registration` | our own REGISTER at a carrier |
+//! | `admission` | scanners, rates |
+//! | `routing`, `target` | numbers and routes; where a call may go |
+//! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
+//! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
-//! | `offer_answer` | session descriptions of one leg made for the other |
-//! | `media_session` | leases, pinholes and relay streams of one call |
+//! | `offer_answer`, `media_session` | descriptions of one leg made for the other; leases, pinholes and relay streams |
+//! | `outgoing` | everything that leaves, built from typed fields |
+//! | `requests`, `timers`, `identity`, `counters`, `context` | what all of them use |
 
 #![cfg_attr(
     not(test),
-    forbid(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
+    forbid(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros
+    )
 )]
 
+mod admission;
+mod call;
+mod context;
+mod core;
+mod counters;
+mod digest;
+mod dispatch;
+mod dtmf;
+mod framing;
+mod identity;
+mod invite;
 pub mod io;
+mod media_session;
+mod offer_answer;
+mod outgoing;
+mod registration;
+mod requests;
+mod routing;
+mod stream;
+mod surroundings;
+mod target;
+#[cfg(test)]
+mod testing;
+mod timers;
+mod transactions;
+mod transport;
+mod trunk_registration;
 
+pub use crate::core::Core;
 pub use io::{BrokerAnswer, ConnectionId, Input, Output};

@@ -1,0 +1,133 @@
+//! A 2xx that we sent is ours to repeat until its ACK comes: T1 doubling up to T2, for 64*T1, then BYE.
+//! RFC 3261 §13.3.1.4.
+
+use sbc_media::relay::Side;
+use sbc_sip::{message::Request, sdp::SessionDescription, status::StatusCode};
+
+use super::{Call, CallTimer, exchange::Stage};
+use crate::{
+    context::Context,
+    offer_answer, outgoing,
+    timers::TimerKey,
+    transactions::{self, T1, T2, TIMEOUT},
+};
+
+impl Call {
+    /// Send the 2xx of the exchange and wait for its ACK.
+    pub(super) fn send_success(
+        &mut self,
+        cx: &mut Context,
+        side: Side,
+        body: Option<SessionDescription>,
+    ) {
+        let Some(leg) = self.leg(side) else { return };
+        let (tag, contact) = (leg.own_tag.clone(), outgoing::contact(cx, &leg.hop));
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        let response = transactions::respond(
+            cx,
+            exchange.server,
+            outgoing::Answer {
+                status: StatusCode::OK,
+                tag: Some(&tag),
+                contact,
+                body,
+                allow: true,
+                ..outgoing::Answer::default()
+            },
+        );
+        let Some(response) = response else {
+            // The transaction is gone (the far end gave up): there is nobody to acknowledge.
+            self.exchange = None;
+            self.end(cx, "caller");
+            return;
+        };
+        exchange.stage = Stage::Acknowledgement {
+            response: Box::new(response),
+            interval: T1,
+            until: cx.now + TIMEOUT,
+        };
+        cx.timers
+            .set(TimerKey::Call(self.id, CallTimer::Acknowledge), cx.now + T1);
+    }
+
+    /// The 2xx again, or the end of patience.
+    pub(super) fn acknowledge_timer(&mut self, cx: &mut Context) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        let server_side = exchange.from;
+        let Stage::Acknowledgement {
+            response,
+            interval,
+            until,
+        } = &mut exchange.stage
+        else {
+            return;
+        };
+        if cx.now >= *until {
+            self.exchange = None;
+            self.end_unacknowledged(cx, server_side);
+            return;
+        }
+        *interval = (*interval * 2).min(T2);
+        let next = (cx.now + *interval).min(*until);
+        let response = response.clone();
+        let Some(leg) = self.leg(server_side) else {
+            return;
+        };
+        let hop = leg.hop;
+        transactions::send_success_again(cx, hop, &response);
+        cx.timers
+            .set(TimerKey::Call(self.id, CallTimer::Acknowledge), next);
+    }
+
+    /// No ACK came: RFC 3261 §13.3.1.4, the session is ended with BYE.
+    fn end_unacknowledged(&mut self, cx: &mut Context, side: Side) {
+        if self.is_ending() {
+            self.say_bye(cx, side);
+        } else {
+            self.end(cx, "no-ack");
+        }
+    }
+
+    /// An ACK inside the dialog of a leg.
+    pub(crate) fn ack(&mut self, cx: &mut Context, side: Side, request: &Request) {
+        let Some(exchange) = &self.exchange else {
+            return;
+        };
+        let awaited = exchange.from == side
+            && exchange.cseq == request.headers.cseq.number
+            && matches!(exchange.stage, Stage::Acknowledgement { .. });
+        if !awaited {
+            return;
+        }
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
+        cx.timers
+            .cancel(TimerKey::Call(self.id, CallTimer::Acknowledge));
+        transactions::acknowledged(cx, exchange.server);
+        if self.is_ending() {
+            self.say_bye(cx, side);
+            return;
+        }
+        let (Some(offer), Some((_, cseq))) = (exchange.late_offer, exchange.client) else {
+            return;
+        };
+        let answer = outgoing::description(request.body_part())
+            .filter(|answer| offer_answer::answers(&offer, answer));
+        match answer {
+            Some(answer) => {
+                self.agree(cx, side.other(), &offer, &answer);
+                let body = self.own_description(cx, side.other(), &answer);
+                self.acknowledge(cx, side.other(), cseq, body);
+            }
+            None => {
+                self.acknowledge(cx, side.other(), cseq, None);
+                self.end(cx, "bad-answer");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How a call ends: pinholes first, then what is still open on the legs, then the record.
+
+use broker_proto::journal::{CallPhase, CallRecord, LegRecord, Record};
+use sbc_media::relay::Side;
+use sbc_sip::method::Method;
+
+use super::{Call, CallTimer, Phase, REPORTS, exchange::Stage, leg::Leg, millis};
+use crate::{
+    context::Context,
+    io::Output,
+    timers::TimerKey,
+    transactions::{self, Owner},
+    transport,
+};
+
+impl Call {
+    /// End the call, whatever stage it is in. `by`: who or what.
+    pub(crate) fn end(&mut self, cx: &mut Context, by: &'static str) {
+        if self.phase == Phase::Ending {
+            return;
+        }
+        let answered = self.phase == Phase::Answered;
+        self.phase = Phase::Ending;
+        cx.ending.insert(self.id);
+        self.ended_by = by;
+        self.ended_at = Some(cx.now);
+        self.targets.clear();
+        cx.counters.count("calls_ended_total", "by", by);
+        self.media.close(cx);
+        for timer in [CallTimer::NoAnswer, CallTimer::Duration] {
+            cx.timers.cancel(TimerKey::Call(self.id, timer));
+        }
+        for client in self.inviting.clone() {
+            transactions::cancel(cx, client);
+        }
+        self.end_exchange(cx, answered);
+        for side in [Side::A, Side::B] {
+            // RFC 3261 §15: no BYE before the ACK for our 2xx.
+            let awaiting = self
+                .exchange
+                .as_ref()
+                .is_some_and(|exchange| exchange.from == side);
+            if !awaiting {
+                self.say_bye(cx, side);
+            }
+        }
+        if self.media.is_reporting() {
+            cx.timers.set(
+                TimerKey::Call(self.id, CallTimer::Reports),
+                cx.now + REPORTS,
+            );
+        } else {
+            self.write_end(cx);
+        }
+    }
+
+    /// What becomes of the INVITE that is on its way.
+    fn end_exchange(&mut self, cx: &mut Context, answered: bool) {
+        let Some(exchange) = &self.exchange else {
+            return;
+        };
+        let (from, server, client) = (exchange.from, exchange.server, exchange.client);
+        let late = exchange.late_offer.is_some();
+        match exchange.stage {
+            Stage::Acknowledgement { .. } => {
+                // A callee whose 2xx still waits for an answer is acknowledged before BYE.
+                if let (true, Some((_, cseq))) = (late, client) {
+                    self.acknowledge(cx, from.other(), cseq, None);
+                }
+                if self.leg(from).is_some_and(|leg| leg.over) {
+                    self.exchange = None;
+                    cx.timers
+                        .cancel(TimerKey::Call(self.id, CallTimer::Acknowledge));
+                }
+            }
+            Stage::LateMedia(_) => {
+                if let Some((_, cseq)) = client {
+                    self.acknowledge(cx, from.other(), cseq, None);
+                }
+                self.exchange = None;
+                transactions::respond_plain(cx, server, if answered { 487 } else { 500 });
+            }
+            Stage::Media | Stage::Response => {
+                self.exchange = None;
+                let gone = self.leg(from).is_some_and(|leg| leg.over);
+                let status = if gone || answered { 487 } else { 480 };
+                if self.status == 0 {
+                    self.status = status;
+                }
+                transactions::respond_plain(cx, server, status);
+            }
+        }
+    }
+
+    /// BYE on a leg whose dialog stands and has not seen one.
+    pub(super) fn say_bye(&mut self, cx: &mut Context, side: Side) {
+        let Some(leg) = self.leg_mut(side).filter(|leg| leg.confirmed && !leg.over) else {
+            return;
+        };
+        leg.over = true;
+        let (hop, bye) = leg.request(cx, Method::Bye);
+        transactions::request(cx, hop, bye, Owner::Nobody);
+    }
+
+    /// The record of the beginning: the call was answered.
+    pub(super) fn write_start(&mut self, cx: &mut Context) {
+        cx.counters.count("calls_answered_total", "", "");
+        let record = self.record(cx, CallPhase::Start);
+        cx.emit(Output::Journal(Record::Call(Box::new(record))));
+    }
+
+    /// The record of the end, once.
+    pub(super) fn write_end(&mut self, cx: &mut Context) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        cx.timers
+            .cancel(TimerKey::Call(self.id, CallTimer::Reports));
+        let record = self.record(cx, CallPhase::End);
+        cx.emit(Output::Journal(Record::Call(Box::new(record))));
+    }
+
+    fn record(&self, cx: &Context, phase: CallPhase) -> CallRecord {
+        let ended = self.ended_at.unwrap_or(cx.now);
+        let leg_record = |leg: &Leg, side: Side| {
+            let mut record = LegRecord {
+                zone: cx.zone_name(leg.hop.zone()),
+                remote: leg.hop.peer(),
+                transport: transport::word(leg.hop.transport()).to_owned(),
+                call_id: leg.call_id.clone(),
+                packets_received: 0,
+                packets_sent: 0,
+                packets_lost: 0,
+                octets_received: 0,
+                jitter_us: 0,
+            };
+            self.media.write_record(side, &mut record);
+            record
+        };
+        let mut legs = vec![leg_record(&self.a, Side::A)];
+        legs.extend(self.b.as_ref().map(|leg| leg_record(leg, Side::B)));
+        CallRecord {
+            id: self.id,
+            phase,
+            calling: self.calling.clone(),
+            called: self.called.clone(),
+            route: self.route.clone(),
+            since_invite_ms: millis(ended, self.since),
+            duration_ms: self.answered_at.map(|at| millis(ended, at)),
+            status: self.status,
+            ended_by: self.ended_by.to_owned(),
+            media: if self.answered_at.is_some() {
+                self.kinds.join(",")
+            } else {
+                String::new()
+            },
+            legs,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Requests inside a dialog of the call: BYE, CANCEL, INFO, OPTIONS, re-INVITE. RFC 3261 §12.2.2, §14.2, §15, §9.2.
+
+use sbc_media::relay::Side;
+use sbc_sip::{message::Request, method::Method, status::StatusCode};
+
+use super::{Call, Phase, exchange::Exchange};
+use crate::{
+    context::Context,
+    dtmf,
+    outgoing::{self, Answer},
+    transactions::{self, Owner, Task},
+};
+
+impl Call {
+    /// A request (no ACK, no CANCEL) on a leg's dialog, in the server transaction `server`.
+    pub(crate) fn request(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
+        let Some(leg) = self.leg_mut(side) else {
+            return;
+        };
+        let tag = request.headers.from.tag().map(|tag| tag.to_string());
+        if tag != leg.remote_tag || self.phase == Phase::Ending {
+            transactions::respond_plain(cx, server, 481);
+            return;
+        }
+        let Some(leg) = self.leg_mut(side) else {
+            return;
+        };
+        if !leg.in_order(request.headers.cseq.number) {
+            // RFC 3261 §12.2.2.
+            transactions::respond_plain(cx, server, 500);
+            return;
+        }
+        if let Some(unsupported) = outgoing::unsupported(request) {
+            let answer = Answer {
+                status: StatusCode::BAD_EXTENSION,
+                unsupported,
+                ..Answer::default()
+            };
+            transactions::respond(cx, server, answer);
+            return;
+        }
+        match request.method {
+            Method::Bye => self.bye(cx, side, server),
+            Method::Invite => self.reinvite(cx, side, server, request),
+            Method::Info => self.info_request(cx, side, server, request),
+            Method::Options => {
+                let answer = Answer {
+                    status: StatusCode::OK,
+                    allow: true,
+                    accept: true,
+                    ..Answer::default()
+                };
+                transactions::respond(cx, server, answer);
+            }
+            _ => {
+                let answer = Answer {
+                    status: StatusCode::METHOD_NOT_ALLOWED,
+                    allow: true,
+                    ..Answer::default()
+                };
+                transactions::respond(cx, server, answer);
+            }
+        }
+    }
+
+    fn bye(&mut self, cx: &mut Context, side: Side, server: u64) {
+        transactions::respond_plain(cx, server, 200);
+        if let Some(leg) = self.leg_mut(side) {
+            leg.over = true;
+        }
+        self.end(cx, if side == Side::A { "caller" } else { "callee" });
+    }
+
+    /// The caller takes its INVITE (or a side its re-INVITE) back. RFC 3261 §9.2.
+    pub(crate) fn cancel(&mut self, cx: &mut Context, server: u64) {
+        let Some(exchange) = self
+            .exchange
+            .as_ref()
+            .filter(|exchange| exchange.server == server)
+        else {
+            return;
+        };
+        if exchange.is_answered() {
+            return;
+        }
+        let (initial, client) = (exchange.initial, exchange.client);
+        self.exchange = None;
+        transactions::respond_plain(cx, server, 487);
+        if initial {
+            self.status = 487;
+            self.targets.clear();
+            self.end(cx, "caller");
+        } else {
+            if let Some((client, _)) = client {
+                transactions::cancel(cx, client);
+            }
+            self.restore(cx);
+        }
+    }
+
+    fn reinvite(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
+        let other_confirmed = self
+            .leg(side.other())
+            .is_some_and(|leg| leg.confirmed && !leg.over);
+        match &self.exchange {
+            // RFC 3261 §14.2: a second INVITE before the first is answered.
+            Some(exchange) if exchange.from == side => {
+                let answer = Answer {
+                    status: StatusCode::SERVER_INTERNAL_ERROR,
+                    retry_after: Some(1 + u32::from(cx.identity.number().to_le_bytes()[0]) % 10),
+                    ..Answer::default()
+                };
+                transactions::respond(cx, server, answer);
+                return;
+            }
+            Some(_) => {
+                transactions::respond_plain(cx, server, 491);
+                return;
+            }
+            None => {}
+        }
+        // The last re-INVITE towards this side is still running there (cancelled, not yet finished).
+        if !self.inviting_is_idle(cx) || !other_confirmed {
+            transactions::respond_plain(cx, server, 491);
+            return;
+        }
+        let offer = match outgoing::offer_of(request) {
+            Ok(offer) => offer,
+            Err(answer) => {
+                transactions::respond(cx, server, answer);
+                return;
+            }
+        };
+        if let Some(leg) = self.leg_mut(side) {
+            leg.refresh_target_from(&request.headers.contacts);
+        }
+        transactions::belongs_to(cx, server, self.id);
+        self.exchange = Some(Exchange::new(
+            side,
+            server,
+            request.headers.cseq.number,
+            offer,
+            false,
+        ));
+        self.prepare(cx);
+    }
+
+    fn inviting_is_idle(&self, cx: &Context) -> bool {
+        !self
+            .inviting
+            .iter()
+            .any(|client| cx.transactions.is_inviting(*client))
+    }
+
+    /// DTMF by INFO goes to the other side, written anew. RFC 6086; the body is nobody's standard.
+    fn info_request(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
+        if request.body_part().is_none() {
+            // Of old, an empty INFO asks whether the session is still there.
+            transactions::respond_plain(cx, server, 200);
+            return;
+        }
+        let Some(digit) = dtmf::from_info(request.body_part()) else {
+            let answer = Answer {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                accept: true,
+                ..Answer::default()
+            };
+            transactions::respond(cx, server, answer);
+            return;
+        };
+        let id = self.id;
+        let Some(leg) = self
+            .leg_mut(side.other())
+            .filter(|leg| leg.confirmed && !leg.over)
+        else {
+            transactions::respond_plain(cx, server, 480);
+            return;
+        };
+        let (hop, mut info) = leg.request(cx, Method::Info);
+        dtmf::into_info(&mut info, digit);
+        let owner = Owner::Call {
+            call: id,
+            side: side.other(),
+            task: Task::Pass(server),
+        };
+        transactions::request(cx, hop, info, owner);
+    }
+
+    /// The final response to a request that was passed through, or none in time.
+    pub(crate) fn passed(&mut self, cx: &mut Context, side: Side, server: u64, status: u16) {
+        // A final status of the other side is told as it is; challenges and redirections mean nothing to this one.
+        let told = if matches!(status, 300..=399 | 401 | 407) {
+            500
+        } else {
+            status
+        };
+        transactions::respond_plain(cx, server, told);
+        if matches!(status, 408 | 481) && self.phase == Phase::Answered {
+            if let Some(leg) = self.leg_mut(side) {
+                leg.over = status == 481;
+            }
+            self.end(cx, "dialog-lost");
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! One call: two legs, each a dialog of its own with its own names, and the media between them (RFC 7092 §3.1: a
+//! signalling back-to-back user agent with media relay). Leg A faces the caller, leg B the callee.
+//!
+//! At most one INVITE is on its way through a call at a time: the [`Exchange`]. It comes in on one leg, waits for media
+//! sockets, goes out on the other, and ends with the ACK; a second one meanwhile is answered 491 or 500 (RFC 3261 §14).
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`leg`] | one dialog: what is sent on it |
+//! | `exchange` | INVITE from one leg to the other: sockets, offer, cancel |
+//! | `outcome` | responses on their way back, forks, failover |
+//! | `acknowledgement` | 2xx sent until its ACK comes |
+//! | `in_dialog` | BYE, CANCEL, INFO, OPTIONS and re-INVITE |
+//! | `ending` | how a call ends, its records |
+
+mod acknowledgement;
+mod ending;
+mod exchange;
+mod in_dialog;
+pub(crate) mod leg;
+mod outcome;
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use broker_proto::{
+    broker::Refusal,
+    status::{CallInfo, LegInfo},
+};
+use sbc_media::relay::{MediaEvent, Side};
+use sbc_sip::{headers::DisplayName, message::Request, sdp::SessionDescription};
+
+use crate::{
+    context::Context,
+    dispatch::Source,
+    media_session::MediaSession,
+    outgoing::Credentials,
+    surroundings::Peer,
+    target::Target,
+    timers::TimerKey,
+    transactions,
+    transport::{self, Flow, NextHop},
+};
+use exchange::Exchange;
+use leg::Leg;
+
+/// A call's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CallTimer {
+    /// Leases are pushed out.
+    Renew,
+    /// A window for proving a port closes.
+    Window,
+    /// The callee does not answer.
+    NoAnswer,
+    /// A 2xx is sent again, or given up.
+    Acknowledge,
+    /// The longest a call may last.
+    Duration,
+    /// Last reports of the media threads do not come.
+    Reports,
+}
+
+const TIMERS: [CallTimer; 6] = [
+    CallTimer::Renew,
+    CallTimer::Window,
+    CallTimer::NoAnswer,
+    CallTimer::Acknowledge,
+    CallTimer::Duration,
+    CallTimer::Reports,
+];
+
+/// How long a callee may ring (RFC 3261 §16.6 wants more than three minutes of timer C).
+const NO_ANSWER: Duration = Duration::from_secs(185);
+/// How long last reports are waited for.
+const REPORTS: Duration = Duration::from_secs(1);
+/// Early dialogs of one INVITE at most.
+const FORKS: usize = 8;
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody rings yet.
+    Trying,
+    /// The callee rings.
+    Ringing,
+    /// Answered.
+    Answered,
+    /// Over; what is left is tidied up.
+    Ending,
+}
+
+impl Phase {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Trying => "trying",
+            Self::Ringing => "ringing",
+            Self::Answered => "answered",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// What the caller's INVITE says that every try at a callee needs.
+pub(crate) struct Original {
+    pub(crate) max_forwards: u8,
+    pub(crate) display: Option<DisplayName>,
+    pub(crate) credentials: Credentials,
+}
+
+/// A callee's early dialog: the caller sees each under a tag of its own (RFC 3261 §12.1).
+struct Fork {
+    remote_tag: String,
+    own_tag: String,
+}
+
+/// One call.
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    phase: Phase,
+    a: Leg,
+    b: Option<Leg>,
+    targets: VecDeque<Target>,
+    target: Option<Target>,
+    original: Original,
+    exchange: Option<Exchange>,
+    forks: Vec<Fork>,
+    media: MediaSession,
+    /// Kinds of the media lines that flow, for the record.
+    kinds: Vec<&'static str>,
+    /// Source that the call counts against.
+    pub(crate) source: Option<IpAddr>,
+    route: String,
+    pub(crate) calling: String,
+    pub(crate) called: String,
+    since: Instant,
+    answered_at: Option<Instant>,
+    ended_at: Option<Instant>,
+    first_cseq: u32,
+    status: u16,
+    ended_by: &'static str,
+    recorded: bool,
+    /// INVITE client transactions that may still bring a 2xx.
+    inviting: Vec<u64>,
+}
+
+/// What starts a call.
+pub(crate) struct Start {
+    pub(crate) leg: Leg,
+    pub(crate) server: u64,
+    pub(crate) cseq: u32,
+    pub(crate) offer: Option<SessionDescription>,
+    pub(crate) original: Original,
+    pub(crate) targets: VecDeque<Target>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) route: String,
+    pub(crate) calling: String,
+    pub(crate) called: String,
+}
+
+impl Call {
+    /// A caller's INVITE was admitted and has at least one target.
+    pub(crate) fn start(cx: &mut Context, id: u64, start: Start) -> Self {
+        let limits = cx.settings().limits;
+        let mut call = Self {
+            id,
+            phase: Phase::Trying,
+            a: start.leg,
+            b: None,
+            targets: start.targets,
+            target: None,
+            original: start.original,
+            exchange: None,
+            forks: Vec::new(),
+            media: MediaSession::new(id, limits.media_timeout_seconds.saturating_mul(1000)),
+            kinds: Vec::new(),
+            source: start.source,
+            route: start.route,
+            calling: start.calling,
+            called: start.called,
+            since: cx.now,
+            answered_at: None,
+            ended_at: None,
+            first_cseq: start.cseq,
+            status: 0,
+            ended_by: "",
+            recorded: false,
+            inviting: Vec::new(),
+        };
+        call.a.enter(cx, id, Side::A);
+        transactions::belongs_to(cx, start.server, id);
+        call.exchange = Some(Exchange::new(
+            Side::A,
+            start.server,
+            start.cseq,
+            start.offer,
+            true,
+        ));
+        cx.timers
+            .set(TimerKey::Call(id, CallTimer::NoAnswer), cx.now + NO_ANSWER);
+        call.next_target(cx);
+        call
+    }
+
+    /// Whether nothing is left to be done: the caller takes it out of the table.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Ending
+            && self.recorded
+            && self.exchange.is_none()
+            && self.inviting.is_empty()
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.phase == Phase::Ending
+    }
+
+    /// Forget everything that leads here.
+    pub(crate) fn leave(&mut self, cx: &mut Context) {
+        self.a.leave(cx);
+        for fork in &self.forks {
+            cx.dialogs
+                .remove(&(self.a.call_id.clone(), fork.own_tag.clone()));
+        }
+        if let Some(leg) = &mut self.b {
+            leg.leave(cx);
+        }
+        for timer in TIMERS {
+            cx.timers.cancel(TimerKey::Call(self.id, timer));
+        }
+    }
+
+    fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::A => Some(&self.a),
+            Side::B => self.b.as_ref(),
+        }
+    }
+
+    fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::A => Some(&mut self.a),
+            Side::B => self.b.as_mut(),
+        }
+    }
+
+    /// One of the call's deadlines has come.
+    pub(crate) fn timer(&mut self, cx: &mut Context, timer: CallTimer) {
+        match timer {
+            CallTimer::Renew => self.media.renew(cx),
+            CallTimer::Window => self.media.window_closed(cx),
+            CallTimer::NoAnswer => self.no_answer(cx),
+            CallTimer::Acknowledge => self.acknowledge_timer(cx),
+            CallTimer::Duration => self.end(cx, "limit"),
+            CallTimer::Reports => {
+                self.media.settle_all(cx);
+                self.write_end(cx);
+            }
+        }
+    }
+
+    /// The firewall lent sockets for a media line.
+    pub(crate) fn media_opened(
+        &mut self,
+        cx: &mut Context,
+        id: broker_proto::RequestId,
+        at: (usize, Side),
+        lease: (
+            broker_proto::broker::LeaseId,
+            std::net::SocketAddr,
+            Option<std::net::SocketAddr>,
+        ),
+        ttl_seconds: u32,
+    ) -> bool {
+        let taken = self.media.opened(cx, id, at, lease, ttl_seconds);
+        if taken && !self.media.is_opening() {
+            self.media_ready(cx);
+        }
+        taken
+    }
+
+    /// The firewall refused something that the call's media need.
+    pub(crate) fn media_refused(&mut self, cx: &mut Context, reason: Refusal) {
+        if self.phase == Phase::Ending {
+            return;
+        }
+        match &self.exchange {
+            Some(exchange) if exchange.awaits_media() => {
+                self.refuse_exchange(cx, status_of(reason), "media-refused")
+            }
+            _ => self.end(cx, "media-refused"),
+        }
+    }
+
+    /// A lease could not be pushed out. Too many requests at once is no reason to end a call: the next one is in time.
+    pub(crate) fn renewal_refused(&mut self, cx: &mut Context, reason: Refusal) {
+        if !matches!(reason, Refusal::RateLimit) && self.phase != Phase::Ending {
+            self.end(cx, "lease-lost");
+        }
+    }
+
+    /// Whether a lease is one of this call's.
+    pub(crate) fn holds(&self, lease: broker_proto::broker::LeaseId) -> bool {
+        self.media.holds(lease)
+    }
+
+    /// Whether the caller's INVITE was this request, come by another path.
+    pub(crate) fn was_made_by(&self, request: &Request) -> bool {
+        self.a.call_id == request.headers.call_id.text().as_str()
+            && self.a.remote_tag.as_deref() == request.headers.from.tag().map(|tag| tag.as_str())
+            && self.first_cseq == request.headers.cseq.number
+    }
+
+    /// Whether a source may speak in the dialog of a leg: a client by the way that the dialog came by and no other, a
+    /// carrier from any of its addresses, the organisation's own hosts for each other (the PBX hands calls on to phones).
+    pub(crate) fn may_speak(&self, side: Side, source: &Source) -> bool {
+        let Some(leg) = self.leg(side) else {
+            return false;
+        };
+        if leg.hop.zone() != source.flow.zone {
+            return false;
+        }
+        match leg.peer {
+            Peer::Stranger => {
+                source.flow.peer == leg.hop.peer()
+                    && matches!(leg.hop, NextHop::Flow(flow) if flow.connection == source.flow.connection)
+            }
+            Peer::Registrar | Peer::Internal => {
+                matches!(source.peer, Peer::Registrar | Peer::Internal)
+            }
+            Peer::Trunk(_) => source.peer == leg.peer,
+        }
+    }
+
+    /// Whether a leg's dialog came by a way.
+    pub(crate) fn lives_by(&self, flow: &Flow) -> bool {
+        [Some(&self.a), self.b.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|leg| leg.hop == NextHop::Flow(*flow))
+    }
+
+    /// A lease of this call ended.
+    pub(crate) fn lease_ended(&mut self, cx: &mut Context, lease: broker_proto::broker::LeaseId) {
+        self.media.lost(lease);
+        if self.phase != Phase::Ending {
+            self.end(cx, "lease-lost");
+        }
+    }
+
+    /// The media threads have something to say about one of this call's streams.
+    pub(crate) fn media_event(&mut self, cx: &mut Context, event: &MediaEvent) {
+        match *event {
+            MediaEvent::Proved {
+                stream,
+                side,
+                component,
+                source,
+            } => {
+                self.media.proved(cx, stream, side, component, source);
+            }
+            MediaEvent::SecondSource { source, .. } => {
+                cx.counters.count("media_second_source_total", "", "");
+                let fields = vec![
+                    ("call", self.id.to_string()),
+                    ("source", source.to_string()),
+                ];
+                cx.log(
+                    broker_proto::journal::Severity::Notice,
+                    "media-second-source",
+                    fields,
+                );
+            }
+            MediaEvent::Silent { stream, side, .. } => {
+                if self.media.silent(stream, side) && self.phase == Phase::Answered {
+                    self.end(cx, "media-timeout");
+                }
+            }
+            MediaEvent::Report { stream, a, b, last } => {
+                self.media.report(cx, stream, a, b, last);
+                if self.phase == Phase::Ending && !self.media.is_reporting() {
+                    self.write_end(cx);
+                }
+            }
+            MediaEvent::Failed { stream, .. } => {
+                self.media.failed(cx, stream);
+                if self.phase != Phase::Ending {
+                    self.end(cx, "media-failed");
+                } else if !self.media.is_reporting() {
+                    self.write_end(cx);
+                }
+            }
+        }
+    }
+
+    /// For the list of live calls.
+    pub(crate) fn info(&self, cx: &Context, now: Instant) -> CallInfo {
+        let leg_info = |leg: &Leg, side| LegInfo {
+            zone: cx.zone_name(leg.hop.zone()),
+            remote: leg.hop.peer(),
+            transport: transport::word(leg.hop.transport()).to_owned(),
+            call_id: leg.call_id.clone(),
+            media_ports: self.media.ports(side),
+        };
+        let mut legs = vec![leg_info(&self.a, Side::A)];
+        legs.extend(self.b.as_ref().map(|leg| leg_info(leg, Side::B)));
+        CallInfo {
+            id: self.id,
+            state: self.phase.word().to_owned(),
+            calling: self.calling.clone(),
+            called: self.called.clone(),
+            age_ms: millis(now, self.since),
+            legs,
+        }
+    }
+}
+
+/// The status code that tells a caller that the firewall would not lend media sockets.
+const fn status_of(reason: Refusal) -> u16 {
+    match reason {
+        Refusal::PeerOutsidePolicy => 488,
+        Refusal::NotPermitted
+        | Refusal::NotConfigured
+        | Refusal::UnknownLease
+        | Refusal::RateLimit
+        | Refusal::Quota
+        | Refusal::PortsExhausted
+        | Refusal::AllowListed
+        | Refusal::OutOfRange
+        | Refusal::System
+        | Refusal::Closed => 503,
+    }
+}
+
+fn millis(now: Instant, then: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(then).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,127 @@
+//! What every part of the core works with: the moment, the outputs, timers, settings, transactions and transport. There
+//! is one; it holds no call and no binding, so that a call can be changed while it uses this.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+
+use broker_proto::{
+    journal::{Record, Severity},
+    settings::{Settings, ZoneId},
+};
+use sbc_media::relay::{Side, StreamId};
+
+use crate::{
+    counters::Counters, identity::Identity, io::Output, requests::Requests,
+    surroundings::Surroundings, timers::Timers, transactions::Transactions, transport::Connections,
+};
+
+/// The surroundings of one input.
+pub(crate) struct Context {
+    /// The moment of the input.
+    pub(crate) now: Instant,
+    /// Settings and listeners.
+    pub(crate) surroundings: Surroundings,
+    pub(crate) identity: Identity,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    pub(crate) requests: Requests,
+    pub(crate) transactions: Transactions,
+    pub(crate) connections: Connections,
+    /// Calls by Call-ID and own tag of a leg.
+    pub(crate) dialogs: BTreeMap<(String, String), (u64, Side)>,
+    /// Calls by relayed stream.
+    pub(crate) streams: BTreeMap<StreamId, u64>,
+    /// Calls that are over but for what is left to be tidied up.
+    pub(crate) ending: BTreeSet<u64>,
+    /// What the wall clock said last, in ms since the Unix epoch.
+    pub(crate) unix_ms: u64,
+    out: VecDeque<Output>,
+    next: u64,
+    next_stream: u64,
+}
+
+impl Context {
+    pub(crate) fn new(settings: Box<Settings>, seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            now,
+            surroundings: Surroundings::new(settings),
+            identity: Identity::new(seed),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            requests: Requests::default(),
+            transactions: Transactions::default(),
+            connections: Connections::default(),
+            dialogs: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            unix_ms: 0,
+            out: VecDeque::new(),
+            next: 0,
+            next_stream: 0,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        self.surroundings.settings()
+    }
+
+    pub(crate) fn zone_name(&self, zone: ZoneId) -> String {
+        self.surroundings.zone_name(zone).to_owned()
+    }
+
+    /// Something that is to be done outside.
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+
+    pub(crate) fn next_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// A number for a call or transaction; never used twice.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A number for a relayed stream; never used twice.
+    pub(crate) fn next_stream(&mut self) -> u64 {
+        self.next_stream += 1;
+        self.next_stream
+    }
+
+    /// A line for the process's log.
+    pub(crate) fn log(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        self.emit(Output::Log {
+            severity,
+            code,
+            fields,
+        });
+    }
+
+    /// An event for the journal and the log.
+    pub(crate) fn record(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        let owned = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        self.emit(Output::Journal(Record::Event {
+            severity,
+            code: code.to_owned(),
+            fields: owned,
+        }));
+        self.log(severity, code, fields);
+    }
+}

@@ -1,0 +1,506 @@
+//! The whole: one [`Core`] in the process. Takes inputs apart, hands each piece to the part that it is for, and keeps the
+//! tables of calls and bindings.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use broker_proto::{
+    broker::ToBroker,
+    settings::{Settings, Transport, ZoneId},
+    status::CallInfo,
+};
+use sbc_media::relay::{MediaEvent, StreamId};
+
+use crate::{
+    admission::Rates,
+    call::Call,
+    context::Context,
+    io::{BrokerAnswer, ConnectionId, Input, Output},
+    media_session,
+    registration::Registration,
+    requests::Purpose,
+    timers::TimerKey,
+    transactions::{self, Event, Owner, Task},
+    transport::{self, Flow},
+    trunk_registration::TrunkRegistrations,
+};
+
+/// Wait before a refused listener is asked for again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// The back-to-back user agent with everything that belongs to it.
+pub struct Core {
+    pub(crate) cx: Context,
+    pub(crate) calls: BTreeMap<u64, Call>,
+    pub(crate) registration: Registration,
+    pub(crate) trunks: TrunkRegistrations,
+    pub(crate) rates: Rates,
+    /// Live calls by the source that they count against.
+    pub(crate) per_source: BTreeMap<IpAddr, u32>,
+    pub(crate) stopping: bool,
+}
+
+impl Core {
+    /// A core with these settings and nothing else. `seed`: where all names are drawn from; `unix_ms`: the wall clock at
+    /// `now`. The first outputs are the listeners that it asks for.
+    #[must_use]
+    pub fn new(settings: Settings, seed: [u8; 32], now: Instant, unix_ms: u64) -> Self {
+        let mut core = Self {
+            cx: Context::new(Box::new(settings), seed, now),
+            calls: BTreeMap::new(),
+            registration: Registration::default(),
+            trunks: TrunkRegistrations::default(),
+            rates: Rates::new(now),
+            per_source: BTreeMap::new(),
+            stopping: false,
+        };
+        core.cx.unix_ms = unix_ms;
+        core.listen();
+        core.trunks.configure(&mut core.cx);
+        core
+    }
+
+    /// Something happened at `now`, which never runs backwards. Drain [`Core::poll`] afterwards.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.cx.now = self.cx.now.max(now);
+        match input {
+            Input::Settings(settings) => self.configure(settings),
+            Input::WallClock { unix_ms } => self.cx.unix_ms = unix_ms,
+            Input::Tick => {}
+            Input::Listening {
+                zone,
+                transport,
+                local,
+            } => self.listening(zone, transport, local),
+            Input::Datagram {
+                zone,
+                local,
+                peer,
+                bytes,
+            } => {
+                let flow = Flow {
+                    zone,
+                    transport: Transport::Udp,
+                    local,
+                    peer,
+                    connection: None,
+                };
+                self.datagram(flow, bytes);
+            }
+            Input::StreamOpened {
+                connection,
+                zone,
+                transport,
+                local,
+                peer,
+            } => {
+                self.stream_opened(Flow {
+                    zone,
+                    transport,
+                    local,
+                    peer,
+                    connection: Some(connection),
+                });
+            }
+            Input::Stream { connection, bytes } => self.stream(connection, bytes),
+            Input::StreamClosed { connection } => self.stream_closed(connection),
+            Input::Broker(answer) => self.broker(answer),
+            Input::BrokerLost => self.broker_lost(),
+            Input::Media(event) => self.media(event),
+            Input::Keyholder(answer) => self.trunks.answer(&mut self.cx, &answer),
+            Input::Stop => self.stop(),
+        }
+        self.settle();
+        self.fire();
+    }
+
+    /// The next thing to be done; `None`: wait for an input or [`Core::poll_timeout`].
+    pub fn poll(&mut self) -> Option<Output> {
+        self.cx.next_output()
+    }
+
+    /// When to call [`Core::handle`] with `Tick` if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.cx.timers.next()
+    }
+
+    /// Live calls in order of their names, from the `offset`-th on, at most `limit`; and whether there are more.
+    #[must_use]
+    pub fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {
+        let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut live = self
+            .calls
+            .values()
+            .filter(|call| !call.is_ending())
+            .skip(size(offset));
+        let listed = live
+            .by_ref()
+            .take(size(limit))
+            .map(|call| call.info(&self.cx, now))
+            .collect();
+        (listed, live.next().is_some())
+    }
+
+    /// How many calls are live.
+    #[must_use]
+    pub fn call_count(&self) -> usize {
+        self.calls.values().filter(|call| !call.is_ending()).count()
+    }
+
+    /// Counters and sizes of tables, each with its Prometheus name and labels.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        let mut counters = self.cx.counters.list();
+        counters.extend(
+            self.gauges()
+                .into_iter()
+                .map(|(name, value)| (format!("sbc_{name}"), value)),
+        );
+        counters
+    }
+
+    /// Sizes of all tables.
+    pub(crate) fn gauges(&self) -> Vec<(&'static str, u64)> {
+        let sizes = [
+            ("calls", self.calls.len()),
+            ("bindings", self.registration.bindings.len()),
+            ("registrations_under_way", self.registration.under_way()),
+            ("client_transactions", self.cx.transactions.clients()),
+            ("server_transactions", self.cx.transactions.servers()),
+            ("dialogs", self.cx.dialogs.len()),
+            ("connections", self.cx.connections.len()),
+            ("broker_requests", self.cx.requests.len()),
+            ("call_sources", self.per_source.len()),
+            ("sources", self.rates.len()),
+            ("timers", self.cx.timers.len()),
+        ];
+        sizes
+            .map(|(name, size)| (name, u64::try_from(size).unwrap_or(u64::MAX)))
+            .to_vec()
+    }
+
+    /// Laboratory only: forget bindings, rates and counters. Calls go on. `false` and no effect unless the settings say
+    /// `lab`.
+    pub fn reset(&mut self, now: Instant) -> bool {
+        if !self.cx.settings().lab {
+            return false;
+        }
+        self.cx.now = self.cx.now.max(now);
+        self.registration.clear(&mut self.cx);
+        self.rates.clear(now);
+        self.cx.counters.clear();
+        true
+    }
+
+    /// After `Stop`: nothing is under way any more.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.cx.transactions.clients() == 0
+    }
+
+    fn configure(&mut self, settings: Box<Settings>) {
+        self.cx.surroundings.replace(settings);
+        self.listen();
+        self.trunks.configure(&mut self.cx);
+    }
+
+    /// Ask for every listener that is configured and does not stand.
+    fn listen(&mut self) {
+        for listener in self.cx.settings().listeners.clone() {
+            let (zone, transport) = (listener.zone, listener.transport);
+            if !self.cx.surroundings.hears(zone, transport)
+                && !self.cx.requests.listens(zone, transport)
+            {
+                let id = self.cx.requests.issue(Purpose::Listen(zone, transport));
+                let port = listener.port;
+                self.cx.emit(Output::Broker(ToBroker::Listen {
+                    id,
+                    zone,
+                    transport,
+                    port,
+                }));
+            }
+        }
+    }
+
+    fn listening(&mut self, zone: ZoneId, transport: Transport, local: Vec<SocketAddr>) {
+        self.cx.requests.listening(zone, transport);
+        self.cx.surroundings.listening(zone, transport, local);
+        self.trunks.way_opened(&mut self.cx, zone);
+    }
+
+    /// Deadlines that have come, each with what follows from it.
+    fn fire(&mut self) {
+        while let Some(key) = self.cx.timers.expired(self.cx.now) {
+            match key {
+                TimerKey::Client(number) => transactions::client_timer(&mut self.cx, number),
+                TimerKey::Server(number) => transactions::server_timer(&mut self.cx, number),
+                TimerKey::Call(id, timer) => {
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.timer(&mut self.cx, timer);
+                    }
+                }
+                TimerKey::Binding(number) => self.registration.expired(&mut self.cx, number),
+                TimerKey::RegisterSlot(server) => self.registration.slot(&mut self.cx, server),
+                TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
+                TimerKey::Connection(number) => self.connection_timer(ConnectionId(number)),
+                TimerKey::Listen => self.listen(),
+                TimerKey::Sweep => self.sweep(),
+            }
+            self.settle();
+        }
+    }
+
+    /// Deal with what became of transactions, then let go of calls that are over.
+    fn settle(&mut self) {
+        while let Some(event) = self.cx.transactions.next_event() {
+            match event {
+                Event::Response {
+                    client,
+                    owner,
+                    response,
+                } => self.response_event(client, owner, *response),
+                Event::Ended {
+                    client,
+                    owner,
+                    failed,
+                } => self.ended_event(client, owner, failed),
+                Event::ServerEnded { server } => {
+                    self.registration.server_ended(&mut self.cx, server)
+                }
+            }
+        }
+        let over: Vec<u64> = self
+            .cx
+            .ending
+            .iter()
+            .copied()
+            .filter(|id| self.calls.get(id).is_none_or(Call::is_over))
+            .collect();
+        for id in over {
+            self.cx.ending.remove(&id);
+            self.let_go(id);
+        }
+        if self.rates.len() > 0 && !self.cx.timers.is_set(TimerKey::Sweep) {
+            self.cx
+                .timers
+                .set(TimerKey::Sweep, self.cx.now + Duration::from_secs(10));
+        }
+    }
+
+    fn let_go(&mut self, id: u64) {
+        let Some(mut call) = self.calls.remove(&id) else {
+            return;
+        };
+        call.leave(&mut self.cx);
+        if let Some(source) = call.source {
+            if let Some(count) = self.per_source.get_mut(&source) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.per_source.remove(&source);
+                }
+            }
+        }
+    }
+
+    fn response_event(&mut self, client: u64, owner: Owner, response: sbc_sip::message::Response) {
+        let status = response.status.as_u16();
+        match owner {
+            Owner::Nobody => {}
+            Owner::Call { call, side, task } => {
+                let Some(call) = self.calls.get_mut(&call) else {
+                    return;
+                };
+                match task {
+                    Task::Invite => call.invite_response(&mut self.cx, side, client, response),
+                    Task::Pass(server) => call.passed(&mut self.cx, side, server, status),
+                }
+            }
+            Owner::Registration(server) => {
+                self.registration
+                    .response(&mut self.cx, server, Some(&response))
+            }
+            Owner::TrunkRegistration(index) => {
+                self.trunks.response(&mut self.cx, index, Some(&response))
+            }
+        }
+    }
+
+    fn ended_event(&mut self, client: u64, owner: Owner, failed: Option<u16>) {
+        match (owner, failed) {
+            (
+                Owner::Call {
+                    call,
+                    side,
+                    task: Task::Invite,
+                },
+                _,
+            ) => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.invite_ended(&mut self.cx, side, client, failed);
+                }
+            }
+            (
+                Owner::Call {
+                    call,
+                    side,
+                    task: Task::Pass(server),
+                },
+                Some(status),
+            ) => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.passed(&mut self.cx, side, server, status);
+                }
+            }
+            (Owner::Registration(server), Some(_)) => {
+                self.registration.response(&mut self.cx, server, None)
+            }
+            (Owner::TrunkRegistration(index), Some(_)) => {
+                self.trunks.response(&mut self.cx, index, None)
+            }
+            _ => {}
+        }
+    }
+
+    fn broker(&mut self, answer: BrokerAnswer) {
+        match answer {
+            BrokerAnswer::MediaOpened {
+                id,
+                lease,
+                rtp,
+                rtcp,
+                ttl_seconds,
+            } => {
+                let taken = match self.cx.requests.answered(id) {
+                    Some(Purpose::OpenMedia { call, line, side }) => {
+                        self.calls.get_mut(&call).is_some_and(|call| {
+                            call.media_opened(
+                                &mut self.cx,
+                                id,
+                                (line, side),
+                                (lease, rtp, rtcp),
+                                ttl_seconds,
+                            )
+                        })
+                    }
+                    _ => false,
+                };
+                if !taken {
+                    media_session::close_lease(&mut self.cx, lease);
+                }
+            }
+            BrokerAnswer::Connected {
+                id,
+                connection,
+                local,
+                peer,
+            } => {
+                self.cx.requests.answered(id);
+                transport::connected(&mut self.cx, id, connection, local, peer);
+            }
+            BrokerAnswer::Done { id } => {
+                self.cx.requests.answered(id);
+            }
+            BrokerAnswer::Refused { id, reason } => self.refused(id, reason),
+            BrokerAnswer::LeaseEnded { lease } => {
+                if let Some(call) = self.calls.values_mut().find(|call| call.holds(lease)) {
+                    call.lease_ended(&mut self.cx, lease);
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, id: broker_proto::RequestId, reason: broker_proto::broker::Refusal) {
+        let Some(purpose) = self.cx.requests.answered(id) else {
+            return;
+        };
+        self.cx
+            .counters
+            .count("broker_refusals_total", "request", purpose.word());
+        let fields = vec![
+            ("request", purpose.word().to_owned()),
+            ("reason", reason.to_string()),
+        ];
+        self.cx.log(
+            broker_proto::journal::Severity::Warning,
+            "broker-refused",
+            fields,
+        );
+        match purpose {
+            Purpose::Listen(..) => self
+                .cx
+                .timers
+                .set(TimerKey::Listen, self.cx.now + LISTEN_AGAIN),
+            Purpose::OpenMedia { call, .. } | Purpose::LatchMedia { call } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.media_refused(&mut self.cx, reason);
+                }
+            }
+            Purpose::RenewMedia { call } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.renewal_refused(&mut self.cx, reason);
+                }
+            }
+            // The lease is gone already; that is what was wanted.
+            Purpose::CloseMedia => {}
+            Purpose::Connect => {
+                for client in self.cx.connections.refused(id) {
+                    transactions::unreachable(&mut self.cx, client);
+                }
+            }
+        }
+    }
+
+    /// The firewall is gone: what was asked will not be answered. Leases are not known to be gone; their renewal tells.
+    fn broker_lost(&mut self) {
+        self.cx.surroundings.deaf();
+        for (id, purpose) in self.cx.requests.all_lost() {
+            match purpose {
+                Purpose::OpenMedia { call, .. } => {
+                    if let Some(call) = self.calls.get_mut(&call) {
+                        call.media_refused(&mut self.cx, broker_proto::broker::Refusal::Closed);
+                    }
+                }
+                Purpose::Connect => {
+                    for client in self.cx.connections.refused(id) {
+                        transactions::unreachable(&mut self.cx, client);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn media(&mut self, event: MediaEvent) {
+        let stream: StreamId = match event {
+            MediaEvent::Proved { stream, .. }
+            | MediaEvent::SecondSource { stream, .. }
+            | MediaEvent::Silent { stream, .. }
+            | MediaEvent::Report { stream, .. }
+            | MediaEvent::Failed { stream, .. } => stream,
+        };
+        if let Some(call) = self.cx.streams.get(&stream).copied() {
+            if let Some(call) = self.calls.get_mut(&call) {
+                call.media_event(&mut self.cx, &event);
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for call in self.calls.values_mut() {
+            call.end(&mut self.cx, "shutdown");
+        }
+        self.trunks.stop(&mut self.cx);
+    }
+
+    fn sweep(&mut self) {
+        if let Some(wait) = self.rates.sweep(self.cx.now) {
+            self.cx.timers.set(TimerKey::Sweep, self.cx.now + wait);
+        }
+    }
+}

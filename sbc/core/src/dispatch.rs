@@ -1,0 +1,346 @@
+//! A message from the network: parsed, judged by its source, handed to whom it is for. RFC 3261 §8.2 and §16.3.
+//!
+//! A stranger is answered by nobody but the registrar (through us); everything else of a stranger is silence: a counter
+//! and a log line, no octet. Known peers get the status that their request deserves.
+
+use broker_proto::journal::Severity;
+use sbc_sip::{
+    message::{Framing, Message, Request},
+    method::Method,
+    status::StatusCode,
+};
+
+use crate::{
+    admission::{self, Shed},
+    core::Core,
+    outgoing::{self, Answer},
+    registration,
+    surroundings::Peer,
+    transactions::{self, Incoming},
+    transport::{self, Flow, NextHop},
+};
+
+/// Seconds after which a peer that was refused for load may try again.
+const RETRY_AFTER: u32 = 5;
+
+/// Who sent something, as far as admission cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) flow: Flow,
+    pub(crate) peer: Peer,
+    /// It has a live binding.
+    pub(crate) registered: bool,
+}
+
+impl Source {
+    /// Not a stranger.
+    pub(crate) fn is_known(&self) -> bool {
+        self.registered || self.peer != Peer::Stranger
+    }
+}
+
+impl Core {
+    pub(crate) fn datagram(&mut self, flow: Flow, bytes: &[u8]) {
+        // Keep-alives of clients behind a translator: nothing to answer on UDP.
+        if bytes.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        self.message(flow, bytes);
+    }
+
+    /// One message's octets.
+    pub(crate) fn message(&mut self, flow: Flow, bytes: &[u8]) {
+        let registered = self.registration.bindings.is_registered(&flow);
+        let source = Source {
+            flow,
+            peer: self.cx.surroundings.peer(flow.zone, flow.peer.ip()),
+            registered,
+        };
+        let limits = outgoing::limits(self.cx.settings().limits.message_octets);
+        let framing = if flow.connection.is_some() {
+            Framing::Stream
+        } else {
+            Framing::Datagram
+        };
+        let tag = self.cx.identity.tag();
+        let parsed = outgoing::parse(bytes, &limits, framing, &tag);
+        match parsed {
+            Ok(Message::Request(request)) => self.request(source, *request),
+            Ok(Message::Response(response)) => {
+                if !transactions::receive_response(&mut self.cx, &flow, *response) {
+                    self.cx
+                        .counters
+                        .count("sip_refused_total", "reason", "stray-response");
+                }
+            }
+            Err(offence) => self.malformed(source, &offence),
+        }
+    }
+
+    /// A message that breaks the grammar.
+    fn malformed(&mut self, source: Source, offence: &outgoing::Malformed) {
+        self.refuse_silently(source, offence.reason);
+        if !source.is_known()
+            || self
+                .rates
+                .request(self.cx.now, source.flow.peer.ip(), true)
+                .is_err()
+        {
+            return;
+        }
+        if let Some(bytes) = &offence.answer {
+            let hop = NextHop::Flow(source.flow);
+            let _unreachable = transport::send(&mut self.cx, &hop, None, bytes.clone());
+        }
+        if let (true, Some(connection)) = (offence.framing_lost, source.flow.connection) {
+            self.close_stream(connection);
+        }
+    }
+
+    /// Count and log a message that is not answered.
+    pub(crate) fn refuse_silently(&mut self, source: Source, reason: &'static str) {
+        self.cx
+            .counters
+            .count("sip_refused_total", "reason", reason);
+        let fields = vec![
+            ("reason", reason.to_owned()),
+            ("zone", self.cx.zone_name(source.flow.zone)),
+            ("remote", source.flow.peer.to_string()),
+            (
+                "transport",
+                transport::word(source.flow.transport).to_owned(),
+            ),
+        ];
+        self.cx.log(Severity::Notice, "message-refused", fields);
+        // A stranger that gets no answer keeps no connection either.
+        if let (false, Some(connection)) = (source.is_known(), source.flow.connection) {
+            self.close_stream(connection);
+        }
+    }
+
+    fn request(&mut self, source: Source, request: Request) {
+        let method = outgoing::method_word(&request.method);
+        self.cx
+            .counters
+            .count("sip_requests_total", "method", method);
+        let user = request
+            .headers
+            .from
+            .uri
+            .user()
+            .map_or("", |user| user.as_str());
+        let tag = request.headers.from.tag().map_or("", |tag| tag.as_str());
+        if admission::is_scanner(outgoing::user_agent(&request), user, tag) {
+            self.refuse_silently(source, "scanner");
+            return;
+        }
+        if transactions::absorb(&mut self.cx, &source.flow, &request) {
+            return;
+        }
+        match &request.method {
+            Method::Ack => self.ack(source, &request),
+            _ if request.headers.to.tag().is_some() && request.method != Method::Cancel => {
+                self.in_dialog(source, &request);
+            }
+            _ => self.outside_dialog(source, &request),
+        }
+    }
+
+    /// Open a server transaction, if there is room.
+    pub(crate) fn serve(&mut self, source: Source, request: &Request) -> Option<u64> {
+        match transactions::receive_request(&mut self.cx, source.flow, request) {
+            Incoming::New(server) => Some(server),
+            Incoming::Absorbed => None,
+            Incoming::Full => {
+                self.refuse_silently(source, "transactions-full");
+                None
+            }
+        }
+    }
+
+    /// Answer a request of a known peer with a status alone; a stranger's with silence.
+    pub(crate) fn refuse(
+        &mut self,
+        source: Source,
+        request: &Request,
+        status: u16,
+        reason: &'static str,
+    ) {
+        self.refuse_with(
+            source,
+            request,
+            reason,
+            Answer {
+                status: outgoing::status(status),
+                ..Answer::default()
+            },
+        );
+    }
+
+    pub(crate) fn refuse_with(
+        &mut self,
+        source: Source,
+        request: &Request,
+        reason: &'static str,
+        answer: Answer<'_>,
+    ) {
+        self.refuse_silently(source, reason);
+        if !source.is_known() {
+            return;
+        }
+        if let Some(server) = self.serve(source, request) {
+            transactions::respond(&mut self.cx, server, answer);
+        }
+    }
+
+    fn ack(&mut self, source: Source, request: &Request) {
+        if let Some((call, side)) = self.dialog(source, request) {
+            if let Some(call) = self.calls.get_mut(&call) {
+                call.ack(&mut self.cx, side, request);
+            }
+        }
+    }
+
+    /// The call and leg of a request inside a dialog, if it comes from where the dialog's far end is.
+    fn dialog(&self, source: Source, request: &Request) -> Option<(u64, sbc_media::relay::Side)> {
+        let key = (
+            request.headers.call_id.text().to_string(),
+            request.headers.to.tag()?.to_string(),
+        );
+        let (call, side) = self.cx.dialogs.get(&key).copied()?;
+        self.calls
+            .get(&call)?
+            .may_speak(side, &source)
+            .then_some((call, side))
+    }
+
+    fn in_dialog(&mut self, source: Source, request: &Request) {
+        let Some((id, side)) = self.dialog(source, request) else {
+            self.refuse(source, request, 481, "no-dialog");
+            return;
+        };
+        let Some(server) = self.serve(source, request) else {
+            return;
+        };
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.request(&mut self.cx, side, server, request);
+        }
+    }
+
+    fn outside_dialog(&mut self, source: Source, request: &Request) {
+        if let Err(shed) = self
+            .rates
+            .request(self.cx.now, source.flow.peer.ip(), source.is_known())
+        {
+            self.shed(source, request, shed);
+            return;
+        }
+        match &request.method {
+            Method::Invite => self.invite(source, request),
+            Method::Cancel => self.cancel(source, request),
+            Method::Register => self.register(source, request),
+            Method::Options => self.options(source, request),
+            Method::Bye | Method::Info | Method::Prack | Method::Update => {
+                self.refuse(source, request, 481, "no-dialog");
+            }
+            method => {
+                let (status, reason) = match method {
+                    Method::Other(_) => (501, "method-unknown"),
+                    _ => (405, "method-not-allowed"),
+                };
+                let answer = Answer {
+                    status: outgoing::status(status),
+                    allow: true,
+                    ..Answer::default()
+                };
+                self.refuse_with(source, request, reason, answer);
+            }
+        }
+    }
+
+    /// There is too much to do: known peers are told when to come again.
+    pub(crate) fn shed(&mut self, source: Source, request: &Request, shed: Shed) {
+        let answer = Answer {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            retry_after: Some(RETRY_AFTER),
+            ..Answer::default()
+        };
+        self.refuse_with(source, request, shed.word(), answer);
+    }
+
+    fn cancel(&mut self, source: Source, request: &Request) {
+        let Some(invite) = transactions::invite_of_cancel(&self.cx, &source.flow, request) else {
+            self.refuse(source, request, 481, "no-transaction");
+            return;
+        };
+        let Some(server) = self.serve(source, request) else {
+            return;
+        };
+        transactions::respond_plain(&mut self.cx, server, 200);
+        let call = transactions::call_of(&self.cx, invite);
+        if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
+            call.cancel(&mut self.cx, invite);
+        }
+    }
+
+    fn register(&mut self, source: Source, request: &Request) {
+        if self.bad_basics(source, request) {
+            return;
+        }
+        if let Err(shed) = self.rates.registration(self.cx.now) {
+            self.shed(source, request, shed);
+            return;
+        }
+        let may = registration::may_register(source.peer);
+        let Some(server) = self.serve(source, request) else {
+            return;
+        };
+        self.registration.request(
+            &mut self.cx,
+            server,
+            source.flow,
+            request,
+            (source.is_known(), may),
+        );
+    }
+
+    fn options(&mut self, source: Source, request: &Request) {
+        if self.bad_basics(source, request) {
+            return;
+        }
+        if !source.is_known() {
+            self.refuse_silently(source, "stranger");
+            return;
+        }
+        if let Some(server) = self.serve(source, request) {
+            let answer = Answer {
+                status: StatusCode::OK,
+                allow: true,
+                accept: true,
+                ..Answer::default()
+            };
+            transactions::respond(&mut self.cx, server, answer);
+        }
+    }
+
+    /// What any request must get right, in the order of RFC 3261 §8.2. `true`: it was refused.
+    pub(crate) fn bad_basics(&mut self, source: Source, request: &Request) -> bool {
+        if outgoing::lacks_branch(request) {
+            self.refuse(source, request, 400, "no-branch");
+        } else if request.uri.sip().is_none() {
+            self.refuse(source, request, 416, "scheme");
+        } else if request.headers.max_forwards() == Some(0) {
+            self.refuse(source, request, 483, "max-forwards");
+        } else if let Some(unsupported) = outgoing::unsupported(request) {
+            let answer = Answer {
+                status: StatusCode::BAD_EXTENSION,
+                unsupported,
+                ..Answer::default()
+            };
+            self.refuse_with(source, request, "extension", answer);
+        } else {
+            return false;
+        }
+        true
+    }
+}

@@ -1,0 +1,191 @@
+//! An INVITE outside a dialog: may this caller call, and where does it go. RFC 3261 §8.2 and §13.3.1.
+
+use sbc_sip::{message::Request, method::Method, status::StatusCode};
+
+use crate::{
+    admission,
+    call::{Call, Original, Start, leg::Leg},
+    core::Core,
+    dispatch::Source,
+    outgoing::{self, Answer, Credentials},
+    surroundings::Peer,
+    target::{self, Way},
+    transactions,
+    transport::NextHop,
+};
+
+impl Core {
+    pub(crate) fn invite(&mut self, source: Source, request: &Request) {
+        debug_assert!(request.method == Method::Invite);
+        if !source.is_known() {
+            self.refuse_silently(source, "stranger");
+            return;
+        }
+        if self.bad_basics(source, request) || self.bad_invite(source, request) {
+            return;
+        }
+        let offer = match outgoing::offer_of(request) {
+            Ok(offer) => offer,
+            Err(answer) => {
+                self.refuse_with(source, request, "description", answer);
+                return;
+            }
+        };
+        let calling = request
+            .headers
+            .from
+            .uri
+            .user()
+            .map(|user| outgoing::plain_user(user))
+            .unwrap_or_default();
+        let called = request
+            .uri
+            .user()
+            .map(|user| outgoing::plain_user(user))
+            .unwrap_or_default();
+        // Nobody speaks for another account than the one that it registered.
+        if source.peer == Peer::Stranger && !self.registration.speaks_for(&source.flow, &calling) {
+            self.refuse(source, request, 403, "not-the-account");
+            return;
+        }
+        let found = target::find(
+            &self.cx,
+            &self.registration.bindings,
+            (source.peer, &source.flow),
+            &calling,
+            &called,
+        );
+        let way = match found {
+            Ok(way) => way,
+            Err(none) => {
+                self.refuse(source, request, none.status, none.reason);
+                return;
+            }
+        };
+        if self.too_many(source, request) {
+            return;
+        }
+        let Some(server) = self.serve(source, request) else {
+            return;
+        };
+        transactions::respond_plain(&mut self.cx, server, 100);
+        self.begin(source, request, server, way, (calling, called), offer);
+    }
+
+    /// What an INVITE must get right besides.
+    fn bad_invite(&mut self, source: Source, request: &Request) -> bool {
+        // RFC 3261 §8.2.2.2: the same request by another path.
+        if self.is_merged(request) {
+            self.refuse(source, request, 482, "merged");
+        } else if outgoing::refuses_sdp(request) {
+            self.refuse(source, request, 406, "accept");
+        } else if request.headers.contacts.len() != 1 {
+            self.refuse(source, request, 400, "contact");
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Whether a live call was made by the same request.
+    fn is_merged(&self, request: &Request) -> bool {
+        let call_id = request.headers.call_id.text().to_string();
+        let (first, last) = (
+            (call_id.clone(), String::new()),
+            (call_id, "\u{10ffff}".to_owned()),
+        );
+        self.cx
+            .dialogs
+            .range(first..=last)
+            .filter_map(|(_, (call, _))| self.calls.get(call))
+            .any(|call| call.was_made_by(request))
+    }
+
+    /// Rates and numbers of calls.
+    fn too_many(&mut self, source: Source, request: &Request) -> bool {
+        let limits = self.cx.settings().limits;
+        if self.stopping {
+            self.busy(source, request, "stopping");
+            return true;
+        }
+        if let Err(shed) = self.rates.call(self.cx.now, limits.call_rate) {
+            self.shed(source, request, shed);
+            return true;
+        }
+        if self.calls.len() >= usize::try_from(limits.calls).unwrap_or(usize::MAX) {
+            self.busy(source, request, "calls");
+            return true;
+        }
+        let live = self
+            .per_source
+            .get(&admission::aggregate(source.flow.peer.ip()))
+            .copied()
+            .unwrap_or(0);
+        if source.peer == Peer::Stranger && live >= limits.calls_per_source {
+            self.busy(source, request, "calls-per-source");
+            return true;
+        }
+        false
+    }
+
+    fn busy(&mut self, source: Source, request: &Request, reason: &'static str) {
+        let answer = Answer {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            retry_after: Some(30),
+            ..Answer::default()
+        };
+        self.refuse_with(source, request, reason, answer);
+    }
+
+    fn begin(
+        &mut self,
+        source: Source,
+        request: &Request,
+        server: u64,
+        way: Way,
+        (calling, called): (String, String),
+        offer: Option<sbc_sip::sdp::SessionDescription>,
+    ) {
+        let id = self.cx.next_number();
+        let (own, other) = (request.headers.to.clone(), request.headers.from.clone());
+        let hop = NextHop::Flow(source.flow);
+        let mut leg = Leg::new(
+            &mut self.cx,
+            hop,
+            source.peer,
+            request.headers.call_id.text().to_string(),
+            outgoing::without_tag(own),
+            outgoing::without_tag(other),
+        );
+        leg.adopt_request(request);
+        let counted =
+            (source.peer == Peer::Stranger).then(|| admission::aggregate(source.flow.peer.ip()));
+        if let Some(address) = counted {
+            *self.per_source.entry(address).or_default() += 1;
+        }
+        self.cx.counters.count("calls_total", "", "");
+        let start = Start {
+            leg,
+            server,
+            cseq: request.headers.cseq.number,
+            offer,
+            original: Original {
+                max_forwards: request
+                    .headers
+                    .max_forwards()
+                    .unwrap_or(70)
+                    .min(70)
+                    .saturating_sub(1),
+                display: outgoing::display_of(&request.headers.from),
+                credentials: Credentials::of(request),
+            },
+            targets: way.targets,
+            source: counted,
+            route: way.route,
+            calling,
+            called,
+        };
+        let call = Call::start(&mut self.cx, id, start);
+        self.calls.insert(id, call);
+    }
+}

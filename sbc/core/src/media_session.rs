@@ -1,0 +1,798 @@
+//! The media of one call: for each media line a lease on either leg, its pinhole, and the relay between them. RFC 7092
+//! §3.2.1 (media relay), RFC 3550 §11 (RTP and RTCP on a pair of ports).
+//!
+//! A pinhole opens no sooner than both sides have said where they are. It then lets in one host for a short window;
+//! the first valid packet proves the port, and from then on the pinhole lets in that port alone. Without a packet the
+//! window closes to the address that was signalled.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use broker_proto::{
+    RequestId,
+    broker::{Admit, Family, Flow, LeaseId, ToBroker},
+    journal::LegRecord,
+    settings::ZoneId,
+};
+use sbc_media::relay::{
+    Component, Learn, LegMedia, LegStats, MediaCommand, PayloadSet, Side, StreamId,
+};
+
+use crate::{call::CallTimer, context::Context, io::Output, requests::Purpose, timers::TimerKey};
+
+/// Seconds that a lease is asked for; renewed at half of what was granted.
+const LEASE_SECONDS: u32 = 120;
+/// How long a leg's port may stay unproved.
+const WINDOW: Duration = Duration::from_millis(WINDOW_MS as u64);
+const WINDOW_MS: u32 = 10_000;
+
+/// What a side's session description says about one media line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// Where it receives RTP; `None`: nowhere (held by an unspecified address).
+    pub(crate) rtp: Option<SocketAddr>,
+    /// Where it receives RTCP.
+    pub(crate) rtcp: Option<SocketAddr>,
+    /// Payload types it lists.
+    pub(crate) payloads: PayloadSet,
+    /// Whether it sends.
+    pub(crate) sends: bool,
+    /// Whether it receives.
+    pub(crate) receives: bool,
+    /// Clock of its first format, in Hz.
+    pub(crate) clock_hz: u32,
+}
+
+/// What is known about the network between us and a leg's far end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Where its signalling comes from.
+    pub(crate) signalling: IpAddr,
+    /// It may sit behind an address translator: an address in its descriptions that is not the one that its signalling
+    /// comes from is not believed.
+    pub(crate) client: bool,
+}
+
+/// Sockets lent for one leg of one media line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(crate) id: LeaseId,
+    /// Own RTP address, as it stands in our descriptions.
+    pub(crate) rtp: SocketAddr,
+    /// Own RTCP address.
+    pub(crate) rtcp: Option<SocketAddr>,
+}
+
+/// One leg of one media line.
+struct StreamLeg {
+    zone: ZoneId,
+    family: Family,
+    lease: Option<Lease>,
+    waiting: Option<RequestId>,
+    reach: Option<Reach>,
+    described: Option<Described>,
+    /// When the window for proving the port closes; `None`: no window open.
+    window: Option<Instant>,
+    /// The relay's rule; kept as it is while a proof is to survive.
+    rule: Option<Learn>,
+    proved_rtp: Option<SocketAddr>,
+    proved_rtcp: Option<SocketAddr>,
+    silent: bool,
+}
+
+/// One media line of the call.
+struct Stream {
+    id: StreamId,
+    legs: [Option<StreamLeg>; 2],
+    running: bool,
+    stats: [LegStats; 2],
+}
+
+/// All media of one call.
+pub(crate) struct MediaSession {
+    call: u64,
+    lines: Vec<Option<Stream>>,
+    silence_ms: u32,
+    /// Streams stopped whose last report has not come, with what they counted so far.
+    stopping: Vec<(StreamId, [LegStats; 2])>,
+    /// Sums of streams that are over, caller's and callee's leg.
+    ended: [LegStats; 2],
+    renew_after: Duration,
+}
+
+const fn index(side: Side) -> usize {
+    match side {
+        Side::A => 0,
+        Side::B => 1,
+    }
+}
+
+impl MediaSession {
+    pub(crate) fn new(call: u64, silence_ms: u32) -> Self {
+        Self {
+            call,
+            lines: Vec::new(),
+            silence_ms,
+            stopping: Vec::new(),
+            ended: [LegStats::default(); 2],
+            renew_after: Duration::from_secs(u64::from(LEASE_SECONDS / 2)),
+        }
+    }
+
+    /// Ask for sockets of a media line on a leg, unless it has some in that zone and family already.
+    pub(crate) fn open(
+        &mut self,
+        cx: &mut Context,
+        line: usize,
+        side: Side,
+        zone: ZoneId,
+        family: Family,
+    ) {
+        while self.lines.len() <= line {
+            self.lines.push(None);
+        }
+        let call = self.call;
+        let Some(slot) = self.lines.get_mut(line) else {
+            return;
+        };
+        let stream = slot.get_or_insert_with(|| Stream {
+            id: StreamId(cx.next_stream()),
+            legs: [None, None],
+            running: false,
+            stats: [LegStats::default(); 2],
+        });
+        let [a, b] = &mut stream.legs;
+        let leg = if side == Side::A { a } else { b };
+        if let Some(leg) = leg.as_ref() {
+            if leg.zone == zone && leg.family == family {
+                return;
+            }
+        }
+        if let Some(old) = leg.take() {
+            give_back(cx, &old);
+        }
+        let id = cx.requests.issue(Purpose::OpenMedia { call, line, side });
+        *leg = Some(StreamLeg {
+            zone,
+            family,
+            lease: None,
+            waiting: Some(id),
+            reach: None,
+            described: None,
+            window: None,
+            rule: None,
+            proved_rtp: None,
+            proved_rtcp: None,
+            silent: false,
+        });
+        cx.emit(Output::Broker(ToBroker::OpenMedia {
+            id,
+            zone,
+            family,
+            pair: true,
+            flow: Flow::default(),
+            ttl_seconds: LEASE_SECONDS,
+        }));
+    }
+
+    /// The firewall lent sockets. `false`: nobody waits for them here, the caller gives them back.
+    pub(crate) fn opened(
+        &mut self,
+        cx: &mut Context,
+        id: RequestId,
+        (line, side): (usize, Side),
+        lease: (LeaseId, SocketAddr, Option<SocketAddr>),
+        ttl_seconds: u32,
+    ) -> bool {
+        let Some(leg) = self.leg_mut(line, side) else {
+            return false;
+        };
+        if leg.waiting != Some(id) {
+            return false;
+        }
+        leg.waiting = None;
+        leg.lease = Some(Lease {
+            id: lease.0,
+            rtp: lease.1,
+            rtcp: lease.2,
+        });
+        self.renew_after = self
+            .renew_after
+            .min(Duration::from_millis(u64::from(ttl_seconds.max(2)) * 500));
+        cx.timers.set(
+            TimerKey::Call(self.call, CallTimer::Renew),
+            cx.now + self.renew_after,
+        );
+        true
+    }
+
+    /// Whether an answer of the firewall is still awaited for a media line's sockets.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.legs().any(|(_, _, leg)| leg.waiting.is_some())
+    }
+
+    /// Own addresses of a media line on a leg, if lent.
+    pub(crate) fn lease(&self, line: usize, side: Side) -> Option<Lease> {
+        self.leg(line, side)?.lease
+    }
+
+    /// A side said where it is and what it wants. The relay starts when both sides have.
+    pub(crate) fn describe(
+        &mut self,
+        cx: &mut Context,
+        line: usize,
+        side: Side,
+        reach: Reach,
+        described: Described,
+    ) {
+        let Some(leg) = self.leg_mut(line, side) else {
+            return;
+        };
+        let moved = leg
+            .described
+            .is_none_or(|old| old.rtp != described.rtp || old.rtcp != described.rtcp)
+            || leg.reach != Some(reach);
+        leg.described = Some(described);
+        leg.reach = Some(reach);
+        leg.silent = false;
+        if moved {
+            leg.proved_rtp = None;
+            leg.proved_rtcp = None;
+            leg.window = None;
+        }
+        self.apply(cx, line, if moved { Some(side) } else { None });
+    }
+
+    /// Forget what a side said (an early answer that another branch may replace, a target that failed).
+    pub(crate) fn forget(&mut self, cx: &mut Context, side: Side) {
+        for line in 0..self.lines.len() {
+            let running = self.stream_mut(line).is_some_and(|stream| stream.running);
+            if running {
+                self.stop(cx, line);
+            }
+            let call = self.call;
+            if let Some(leg) = self.leg_mut(line, side) {
+                let open = leg.described.take().is_some() && running;
+                leg.proved_rtp = None;
+                leg.proved_rtcp = None;
+                leg.window = None;
+                leg.rule = None;
+                if let (true, Some(lease)) = (open, leg.lease) {
+                    latch(cx, call, lease.id, Flow::default(), Flow::default());
+                }
+            }
+        }
+    }
+
+    /// The call was answered: ports that are still unproved get a fresh window, since many phones send nothing before.
+    pub(crate) fn answered(&mut self, cx: &mut Context) {
+        for line in 0..self.lines.len() {
+            for side in [Side::A, Side::B] {
+                let running = self.stream_mut(line).is_some_and(|stream| stream.running);
+                let fresh = self.leg(line, side).is_some_and(|leg| {
+                    leg.proved_rtp.is_none() && leg.window != Some(cx.now + WINDOW)
+                });
+                if running && fresh {
+                    self.apply(cx, line, Some(side));
+                }
+            }
+        }
+    }
+
+    /// Close a media line: the other side refused it or it was taken away.
+    pub(crate) fn close_line(&mut self, cx: &mut Context, line: usize) {
+        if self.stream_mut(line).is_some_and(|stream| stream.running) {
+            self.stop(cx, line);
+        }
+        if let Some(stream) = self.lines.get_mut(line).and_then(Option::take) {
+            for leg in stream.legs.iter().flatten() {
+                give_back(cx, leg);
+            }
+            for (sum, stats) in self.ended.iter_mut().zip(&stream.stats) {
+                add(sum, stats);
+            }
+        }
+        self.set_window_timer(cx);
+    }
+
+    /// Close everything. Pinholes are asked to go before anything else happens to the call.
+    pub(crate) fn close(&mut self, cx: &mut Context) {
+        for line in 0..self.lines.len() {
+            self.close_line(cx, line);
+        }
+        self.lines.clear();
+        for timer in [CallTimer::Renew, CallTimer::Window] {
+            cx.timers.cancel(TimerKey::Call(self.call, timer));
+        }
+    }
+
+    /// Whether last reports are still to come.
+    pub(crate) fn is_reporting(&self) -> bool {
+        !self.stopping.is_empty()
+    }
+
+    /// A leg's port was proved: the pinhole narrows to it. Returns whether it was news.
+    pub(crate) fn proved(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        side: Side,
+        component: Component,
+        source: SocketAddr,
+    ) {
+        let Some(line) = self.line_of(stream) else {
+            return;
+        };
+        let Some(leg) = self.leg_mut(line, side) else {
+            return;
+        };
+        let known = match component {
+            Component::Rtp => &mut leg.proved_rtp,
+            Component::Rtcp => &mut leg.proved_rtcp,
+        };
+        if *known == Some(source) {
+            return;
+        }
+        *known = Some(source);
+        if component == Component::Rtp {
+            leg.window = None;
+        }
+        if let (Some(rtp), Some(rtcp)) = (leg.proved_rtp, leg.proved_rtcp) {
+            leg.rule = Some(Learn::Exact { rtp, rtcp });
+        }
+        self.set_pinhole(cx, line, side);
+        self.change(cx, line, side);
+        self.set_window_timer(cx);
+    }
+
+    /// A window may have closed.
+    pub(crate) fn window_closed(&mut self, cx: &mut Context) {
+        for line in 0..self.lines.len() {
+            for side in [Side::A, Side::B] {
+                let Some(leg) = self.leg_mut(line, side) else {
+                    continue;
+                };
+                if leg.window.is_some_and(|end| end <= cx.now) {
+                    leg.window = None;
+                    leg.rule = leg.signalled_rule();
+                    self.set_pinhole(cx, line, side);
+                    self.change(cx, line, side);
+                }
+            }
+        }
+        self.set_window_timer(cx);
+    }
+
+    /// Push all leases out.
+    pub(crate) fn renew(&mut self, cx: &mut Context) {
+        let leases: Vec<LeaseId> = self
+            .legs()
+            .filter_map(|(_, _, leg)| leg.lease.map(|lease| lease.id))
+            .collect();
+        if leases.is_empty() {
+            return;
+        }
+        for lease in leases {
+            let id = cx.requests.issue(Purpose::RenewMedia { call: self.call });
+            cx.emit(Output::Broker(ToBroker::RenewMedia {
+                id,
+                lease,
+                ttl_seconds: LEASE_SECONDS,
+            }));
+        }
+        cx.timers.set(
+            TimerKey::Call(self.call, CallTimer::Renew),
+            cx.now + self.renew_after,
+        );
+    }
+
+    /// A lease ended by itself: it is not there to be given back.
+    pub(crate) fn lost(&mut self, lease: LeaseId) {
+        for leg in self
+            .lines
+            .iter_mut()
+            .flatten()
+            .flat_map(|stream| stream.legs.iter_mut().flatten())
+        {
+            if leg.lease.is_some_and(|own| own.id == lease) {
+                leg.lease = None;
+            }
+        }
+    }
+
+    /// Whether a lease is one of this call's.
+    pub(crate) fn holds(&self, lease: LeaseId) -> bool {
+        self.legs()
+            .any(|(_, _, leg)| leg.lease.is_some_and(|own| own.id == lease))
+    }
+
+    /// A leg has been silent. `true`: every media line that this leg should send on is.
+    pub(crate) fn silent(&mut self, stream: StreamId, side: Side) -> bool {
+        let Some(line) = self.line_of(stream) else {
+            return false;
+        };
+        if let Some(leg) = self.leg_mut(line, side) {
+            leg.silent = true;
+        }
+        self.legs()
+            .filter(|(_, of, leg)| {
+                *of == side && leg.described.is_some_and(|described| described.sends)
+            })
+            .all(|(_, _, leg)| leg.silent)
+    }
+
+    /// Counts of a stream. The last one lets it go. A leg that received since is not silent.
+    pub(crate) fn report(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        a: LegStats,
+        b: LegStats,
+        last: bool,
+    ) {
+        if let Some(line) = self.line_of(stream) {
+            if let Some(stream) = self.stream_mut(line) {
+                for ((old, new), leg) in stream.stats.iter_mut().zip([a, b]).zip(&mut stream.legs) {
+                    if let Some(leg) = leg {
+                        leg.silent &= new.packets_received == old.packets_received;
+                    }
+                    *old = new;
+                }
+            }
+        } else if let Some((_, counted)) = self
+            .stopping
+            .iter_mut()
+            .find(|(stopped, _)| *stopped == stream)
+        {
+            *counted = [a, b];
+        }
+        if last {
+            self.settle(cx, stream);
+        }
+    }
+
+    /// Nothing follows about a stopped stream: its counts go into the sums.
+    fn settle(&mut self, cx: &mut Context, stream: StreamId) {
+        cx.streams.remove(&stream);
+        if let Some(place) = self
+            .stopping
+            .iter()
+            .position(|(stopped, _)| *stopped == stream)
+        {
+            let (_, counted) = self.stopping.swap_remove(place);
+            for (sum, stats) in self.ended.iter_mut().zip(&counted) {
+                add(sum, stats);
+            }
+        }
+    }
+
+    /// Wait for no more reports; what was counted last must do.
+    pub(crate) fn settle_all(&mut self, cx: &mut Context) {
+        while let Some((stream, _)) = self.stopping.first().copied() {
+            self.settle(cx, stream);
+        }
+    }
+
+    /// A stream that the media threads could not carry is over.
+    pub(crate) fn failed(&mut self, cx: &mut Context, stream: StreamId) {
+        self.settle(cx, stream);
+        if let Some(line) = self.line_of(stream) {
+            if let Some(stream) = self.stream_mut(line) {
+                stream.running = false;
+            }
+        }
+    }
+
+    /// Write the sums of a leg into its record.
+    pub(crate) fn write_record(&self, side: Side, record: &mut LegRecord) {
+        let mut sum = self.ended[index(side)];
+        for stream in self.lines.iter().flatten() {
+            add(&mut sum, &stream.stats[index(side)]);
+        }
+        record.packets_received = sum.packets_received;
+        record.packets_sent = sum.packets_sent;
+        record.packets_lost = sum.packets_lost;
+        record.octets_received = sum.octets_received;
+        record.jitter_us = sum.jitter_us;
+    }
+
+    /// Own ports on a leg: RTP and RTCP of each media line.
+    pub(crate) fn ports(&self, side: Side) -> Vec<u16> {
+        self.legs()
+            .filter(|(_, of, _)| *of == side)
+            .filter_map(|(_, _, leg)| leg.lease)
+            .flat_map(|lease| [Some(lease.rtp.port()), lease.rtcp.map(|rtcp| rtcp.port())])
+            .flatten()
+            .collect()
+    }
+
+    fn legs(&self) -> impl Iterator<Item = (usize, Side, &StreamLeg)> {
+        self.lines.iter().enumerate().flat_map(|(line, stream)| {
+            stream.iter().flat_map(move |stream| {
+                let [a, b] = &stream.legs;
+                [(line, Side::A, a.as_ref()), (line, Side::B, b.as_ref())]
+                    .into_iter()
+                    .filter_map(|(line, side, leg)| leg.map(|leg| (line, side, leg)))
+            })
+        })
+    }
+
+    fn stream_mut(&mut self, line: usize) -> Option<&mut Stream> {
+        self.lines.get_mut(line)?.as_mut()
+    }
+
+    fn leg(&self, line: usize, side: Side) -> Option<&StreamLeg> {
+        let [a, b] = &self.lines.get(line)?.as_ref()?.legs;
+        if side == Side::A {
+            a.as_ref()
+        } else {
+            b.as_ref()
+        }
+    }
+
+    fn leg_mut(&mut self, line: usize, side: Side) -> Option<&mut StreamLeg> {
+        let [a, b] = &mut self.lines.get_mut(line)?.as_mut()?.legs;
+        if side == Side::A {
+            a.as_mut()
+        } else {
+            b.as_mut()
+        }
+    }
+
+    fn line_of(&self, id: StreamId) -> Option<usize> {
+        self.lines
+            .iter()
+            .position(|stream| stream.as_ref().is_some_and(|stream| stream.id == id))
+    }
+
+    /// Bring pinholes and relay of a line to what both sides said; `moved`: the side whose addresses are new.
+    fn apply(&mut self, cx: &mut Context, line: usize, moved: Option<Side>) {
+        let Some(stream) = self.stream_mut(line) else {
+            return;
+        };
+        let running = stream.running;
+        let ready = stream.legs.iter().all(|leg| {
+            leg.as_ref()
+                .is_some_and(|leg| leg.lease.is_some() && leg.described.is_some())
+        });
+        if !ready {
+            return;
+        }
+        let opened: &[Side] = match (running, moved) {
+            (false, _) => &[Side::A, Side::B],
+            (true, Some(Side::A)) => &[Side::A],
+            (true, Some(Side::B)) => &[Side::B],
+            (true, None) => &[],
+        };
+        for &side in opened {
+            if let Some(leg) = self.leg_mut(line, side) {
+                leg.window = Some(cx.now + WINDOW);
+                leg.rule = leg.host().map(|host| Learn::Host {
+                    host,
+                    window_ms: WINDOW_MS,
+                });
+            }
+            self.set_pinhole(cx, line, side);
+        }
+        if running {
+            self.change(cx, line, Side::A);
+            self.change(cx, line, Side::B);
+        } else {
+            self.start(cx, line);
+        }
+        self.set_window_timer(cx);
+    }
+
+    fn start(&mut self, cx: &mut Context, line: usize) {
+        let (call, silence_ms) = (self.call, self.silence_ms);
+        let (Some(a), Some(b)) = (self.leg_media(line, Side::A), self.leg_media(line, Side::B))
+        else {
+            return;
+        };
+        let Some(stream) = self.stream_mut(line) else {
+            return;
+        };
+        stream.running = true;
+        cx.streams.insert(stream.id, call);
+        cx.emit(Output::Media(MediaCommand::Start {
+            stream: stream.id,
+            call,
+            a,
+            b,
+            silence_ms,
+        }));
+    }
+
+    fn change(&mut self, cx: &mut Context, line: usize, side: Side) {
+        let Some(leg) = self.leg_media(line, side) else {
+            return;
+        };
+        let Some(stream) = self.stream_mut(line) else {
+            return;
+        };
+        if stream.running {
+            cx.emit(Output::Media(MediaCommand::Change {
+                stream: stream.id,
+                side,
+                leg,
+            }));
+        }
+    }
+
+    /// End the relay of a line; a line that goes on gets a new name, since names are never used twice.
+    fn stop(&mut self, cx: &mut Context, line: usize) {
+        let next = cx.next_stream();
+        let Some(stream) = self.stream_mut(line) else {
+            return;
+        };
+        let stopped = std::mem::replace(&mut stream.id, StreamId(next));
+        stream.running = false;
+        let counted = std::mem::take(&mut stream.stats);
+        self.stopping.push((stopped, counted));
+        cx.emit(Output::Media(MediaCommand::Stop { stream: stopped }));
+    }
+
+    fn leg_media(&self, line: usize, side: Side) -> Option<LegMedia> {
+        let leg = self.leg(line, side)?;
+        let other = self.leg(line, side.other())?;
+        let (lease, described) = (leg.lease?, leg.described?);
+        let payloads = (0..128)
+            .filter(|payload| {
+                described.payloads.contains(*payload)
+                    || other
+                        .described
+                        .is_some_and(|other| other.payloads.contains(*payload))
+            })
+            .collect();
+        Some(LegMedia {
+            lease: lease.id.0,
+            payloads,
+            learn: leg.rule?,
+            send_to: leg.send_to(),
+            send_rtcp_to: leg.send_rtcp_to(),
+            receive: described.sends,
+            send: described.receives,
+            clock_hz: described.clock_hz,
+        })
+    }
+
+    fn set_pinhole(&self, cx: &mut Context, line: usize, side: Side) {
+        let Some(leg) = self.leg(line, side) else {
+            return;
+        };
+        let Some(lease) = leg.lease else { return };
+        let rtp = Flow {
+            admit: leg.admit_rtp(),
+            send_to: leg.send_to(),
+        };
+        let rtcp = Flow {
+            admit: leg.admit_rtcp(),
+            send_to: leg.send_rtcp_to(),
+        };
+        latch(cx, self.call, lease.id, rtp, rtcp);
+    }
+
+    fn set_window_timer(&self, cx: &mut Context) {
+        let key = TimerKey::Call(self.call, CallTimer::Window);
+        match self.legs().filter_map(|(_, _, leg)| leg.window).min() {
+            Some(end) => cx.timers.set(key, end),
+            None => cx.timers.cancel(key),
+        }
+    }
+}
+
+impl StreamLeg {
+    /// Whether the far end's description tells where it really is.
+    fn believed(&self) -> bool {
+        match (
+            self.reach,
+            self.described.and_then(|described| described.rtp),
+        ) {
+            (Some(reach), Some(rtp)) => !reach.client || rtp.ip() == reach.signalling,
+            _ => false,
+        }
+    }
+
+    fn in_family(&self, address: SocketAddr) -> bool {
+        address.is_ipv4() == (self.family == Family::V4)
+    }
+
+    fn signalled_rtp(&self) -> Option<SocketAddr> {
+        self.described?
+            .rtp
+            .filter(|rtp| self.believed() && self.in_family(*rtp))
+    }
+
+    fn signalled_rtcp(&self) -> Option<SocketAddr> {
+        self.described?
+            .rtcp
+            .filter(|rtcp| self.believed() && self.in_family(*rtcp))
+    }
+
+    /// The host that packets come from: the signalled one if believed, otherwise where the signalling comes from.
+    fn host(&self) -> Option<IpAddr> {
+        match self.signalled_rtp() {
+            Some(rtp) => Some(rtp.ip()),
+            None => self.reach.map(|reach| reach.signalling),
+        }
+        .filter(|host| host.is_ipv4() == (self.family == Family::V4))
+    }
+
+    fn send_to(&self) -> Option<SocketAddr> {
+        self.described?.rtp?;
+        self.signalled_rtp().or(self.proved_rtp)
+    }
+
+    fn send_rtcp_to(&self) -> Option<SocketAddr> {
+        self.described?.rtp?;
+        self.signalled_rtcp().or(self.proved_rtcp)
+    }
+
+    fn admit_rtp(&self) -> Admit {
+        match (
+            self.proved_rtp,
+            self.window,
+            self.host(),
+            self.signalled_rtp(),
+        ) {
+            (Some(proved), ..) => Admit::Peer(proved),
+            (None, Some(_), Some(host), _) => Admit::Host(host),
+            (None, None, _, Some(signalled)) => Admit::Peer(signalled),
+            _ => Admit::Nobody,
+        }
+    }
+
+    /// RTCP often comes from a port of its own behind a translator: its host is let in until the port is proved.
+    fn admit_rtcp(&self) -> Admit {
+        let awaited = self.window.is_some() || self.proved_rtp.is_some();
+        match (self.proved_rtcp, self.host(), self.signalled_rtcp()) {
+            (Some(proved), ..) => Admit::Peer(proved),
+            (None, Some(host), _) if awaited => Admit::Host(host),
+            (None, _, Some(signalled)) => Admit::Peer(signalled),
+            _ => Admit::Nobody,
+        }
+    }
+
+    /// The relay's rule once the window is closed: what was signalled; port 0, which is nobody's, if that is not believed.
+    fn signalled_rule(&self) -> Option<Learn> {
+        let nobody = SocketAddr::new(self.host()?, 0);
+        Some(Learn::Exact {
+            rtp: self.signalled_rtp().unwrap_or(nobody),
+            rtcp: self.signalled_rtcp().unwrap_or(nobody),
+        })
+    }
+}
+
+fn latch(cx: &mut Context, call: u64, lease: LeaseId, rtp: Flow, rtcp: Flow) {
+    let id = cx.requests.issue(Purpose::LatchMedia { call });
+    cx.emit(Output::Broker(ToBroker::LatchMedia {
+        id,
+        lease,
+        rtp,
+        rtcp,
+    }));
+}
+
+/// Give a leg's sockets back. One that is still being opened is given back when it comes.
+fn give_back(cx: &mut Context, leg: &StreamLeg) {
+    if let Some(lease) = leg.lease {
+        close_lease(cx, lease.id);
+    }
+}
+
+/// Ask the firewall to close a lease.
+pub(crate) fn close_lease(cx: &mut Context, lease: LeaseId) {
+    let id = cx.requests.issue(Purpose::CloseMedia);
+    cx.emit(Output::Broker(ToBroker::CloseMedia { id, lease }));
+}
+
+fn add(sum: &mut LegStats, more: &LegStats) {
+    sum.packets_received = sum.packets_received.saturating_add(more.packets_received);
+    sum.packets_sent = sum.packets_sent.saturating_add(more.packets_sent);
+    sum.packets_lost = sum.packets_lost.saturating_add(more.packets_lost);
+    sum.octets_received = sum.octets_received.saturating_add(more.octets_received);
+    sum.jitter_us = sum.jitter_us.max(more.jitter_us);
+    sum.rejected = sum.rejected.saturating_add(more.rejected);
+}

@@ -1,0 +1,483 @@
+//! Everything that leaves, built from typed fields: requests of our own, responses, ACK and CANCEL; and what is read of
+//! requests for them. No other module writes a header field.
+
+use std::net::SocketAddr;
+
+use broker_proto::settings::Transport;
+use sbc_sip::{
+    digest::Auth,
+    headers::{
+        self, CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr,
+        RetryAfter, Via,
+    },
+    limits::Limits,
+    message::{self, BodyPart, Framing, Message, Request, Response},
+    method::Method,
+    sdp::SessionDescription,
+    status::StatusCode,
+    text::Text,
+    uri::{Host, SipUri, Uri, escape},
+};
+
+use crate::{
+    call::Original,
+    context::Context,
+    offer_answer,
+    target::Target,
+    transport::{self, NextHop},
+};
+
+/// The name that we show; never a version.
+const PRODUCT: &str = "Gatehouse";
+/// Methods that we understand.
+const ALLOW: [Method; 7] = [
+    Method::Invite,
+    Method::Ack,
+    Method::Bye,
+    Method::Cancel,
+    Method::Options,
+    Method::Info,
+    Method::Register,
+];
+/// Characters of a display name that cross.
+const DISPLAY: usize = 128;
+
+/// Limits of the parser for a message of at most so many octets.
+pub(crate) fn limits(message_octets: u32) -> Limits {
+    let most = usize::try_from(message_octets).unwrap_or(usize::MAX);
+    let usual = Limits::default();
+    Limits {
+        message: usual.message.min(most),
+        body: usual.body.min(most),
+        ..usual
+    }
+}
+
+/// A message that breaks the grammar, and the answer to give to a peer that we know.
+pub(crate) struct Malformed {
+    pub(crate) reason: &'static str,
+    pub(crate) answer: Option<Vec<u8>>,
+    /// Where the next message of its stream begins is not to be known.
+    pub(crate) framing_lost: bool,
+}
+
+/// Read one message. `tag`: To tag of the answer to a malformed one.
+pub(crate) fn parse(
+    bytes: &[u8],
+    limits: &Limits,
+    framing: Framing,
+    tag: &str,
+) -> Result<Message, Malformed> {
+    message::parse(bytes, framing, limits).map_err(|rejected| {
+        let salvage = rejected.salvage.filter(|_| !rejected.is_response);
+        let answer = salvage.and_then(|salvage| {
+            salvage.answer(rejected.error.status(), tag, &[("Server", PRODUCT)])
+        });
+        Malformed {
+            reason: rejected.error.reason(),
+            answer,
+            framing_lost: rejected.error.framing_lost(),
+        }
+    })
+}
+
+/// Typed parts of a request of ours.
+pub(crate) struct RequestDraft<'a> {
+    pub(crate) method: Method,
+    pub(crate) uri: SipUri,
+    pub(crate) from: NameAddr,
+    pub(crate) to: NameAddr,
+    pub(crate) call_id: &'a str,
+    pub(crate) cseq: u32,
+    pub(crate) max_forwards: u8,
+    pub(crate) routes: &'a [NameAddr],
+}
+
+/// A request of our own with a fresh branch.
+pub(crate) fn request(cx: &mut Context, hop: &NextHop, draft: RequestDraft<'_>) -> Request {
+    let own = transport::own_address(cx, hop).unwrap_or(hop.peer());
+    let branch = cx.identity.branch();
+    let transport = match hop.transport() {
+        Transport::Udp => headers::Transport::Udp,
+        Transport::Tcp => headers::Transport::Tcp,
+        Transport::Tls => headers::Transport::Tls,
+    };
+    let cseq = Cseq {
+        number: draft.cseq,
+        method: draft.method.clone(),
+    };
+    let vias = vec![Via::new(transport, own.into(), branch)];
+    let mut headers = Headers::new(vias, draft.from, draft.to, CallId::new(draft.call_id), cseq);
+    headers.routes = draft.routes.to_vec();
+    headers.push(Field::MaxForwards(draft.max_forwards));
+    headers.push(Field::text(HeaderName::UserAgent, PRODUCT));
+    Request::new(draft.method, Uri::Sip(draft.uri), headers)
+}
+
+/// Our contact on the leg that goes by this way.
+pub(crate) fn contact(cx: &Context, hop: &NextHop) -> Option<SipUri> {
+    let own = transport::own_address(cx, hop)?;
+    let uri = uri_of(own);
+    Some(match hop.transport() {
+        Transport::Udp => uri,
+        Transport::Tcp => uri.with_param("transport", "tcp"),
+        Transport::Tls => uri.with_param("transport", "tls"),
+    })
+}
+
+/// `sip:address:port`.
+pub(crate) fn uri_of(address: SocketAddr) -> SipUri {
+    SipUri::new(Host::Address(address.ip())).with_port(address.port())
+}
+
+/// The transport that a URI asks for.
+pub(crate) fn transport_of(uri: &SipUri) -> Transport {
+    match uri.transport() {
+        Some(word) if word.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+        Some(word) if word.eq_ignore_ascii_case("tls") => Transport::Tls,
+        _ if uri.secure => Transport::Tls,
+        _ => Transport::Udp,
+    }
+}
+
+/// Contact, Allow and the description of an INVITE.
+pub(crate) fn finish_invite(
+    request: &mut Request,
+    contact: Option<SipUri>,
+    body: Option<SessionDescription>,
+) {
+    request.headers.contacts.extend(contact.map(NameAddr::new));
+    request.headers.push(Field::Allow(ALLOW.to_vec()));
+    request.headers.push(accept());
+    if let Some(body) = body {
+        set_description(request, &body);
+    }
+}
+
+/// Bodies that we understand.
+fn accept() -> Field {
+    Field::Accept(vec![MediaType::sdp(), dtmf_relay()])
+}
+
+/// `application/dtmf-relay`.
+pub(crate) fn dtmf_relay() -> MediaType {
+    MediaType::new(
+        Text::from_static("application"),
+        Text::from_static("dtmf-relay"),
+    )
+}
+
+/// What the first INVITE to a target has besides.
+pub(crate) fn first_invite(request: &mut Request, target: &Target, original: &Original) {
+    request.uri = Uri::Sip(target.uri.clone());
+    request
+        .headers
+        .set(Field::MaxForwards(original.max_forwards));
+    if target.passes_challenges {
+        original.credentials.write(request);
+    }
+}
+
+/// A session description as the body.
+pub(crate) fn set_description(request: &mut Request, description: &SessionDescription) {
+    request.set_body(MediaType::sdp(), description.to_string().into_bytes());
+}
+
+/// Contacts of a REGISTER, each with the seconds asked for; `None` is `*`. And the phone's credentials.
+pub(crate) fn register(
+    request: &mut Request,
+    contacts: &[Option<(NameAddr, u32)>],
+    credentials: &Credentials,
+) {
+    for contact in contacts {
+        match contact {
+            Some((contact, seconds)) => {
+                request
+                    .headers
+                    .contacts
+                    .push(lasting(contact.clone(), *seconds));
+                if contacts.len() == 1 {
+                    request.headers.push(Field::Expires(*seconds));
+                }
+            }
+            None => {
+                request.headers.contact_star = true;
+                request.headers.push(Field::Expires(0));
+            }
+        }
+    }
+    credentials.write(request);
+}
+
+/// A contact with its `expires`.
+fn lasting(mut contact: NameAddr, seconds: u32) -> NameAddr {
+    contact
+        .params
+        .set_plain(Text::from_static("expires"), seconds.to_string());
+    contact
+}
+
+/// CANCEL for an INVITE of ours: RFC 3261 §9.1.
+pub(crate) fn cancel_of(invite: &Request) -> Request {
+    derived(invite, Method::Cancel, invite.headers.to.clone())
+}
+
+/// ACK for a refusal of an INVITE of ours: RFC 3261 §17.1.1.3.
+pub(crate) fn ack_of(invite: &Request, response: &Response) -> Request {
+    derived(invite, Method::Ack, response.headers.to.clone())
+}
+
+fn derived(invite: &Request, method: Method, to: NameAddr) -> Request {
+    let from = &invite.headers;
+    let cseq = Cseq {
+        number: from.cseq.number,
+        method: method.clone(),
+    };
+    let via = from.vias.first().cloned().into_iter().collect();
+    let mut headers = Headers::new(via, from.from.clone(), to, from.call_id.clone(), cseq);
+    headers.routes = from.routes.clone();
+    headers.push(Field::MaxForwards(70));
+    Request::new(method, invite.uri.clone(), headers)
+}
+
+/// Typed parts of a response of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: StatusCode,
+    /// To tag of a response that makes a dialog; otherwise the transaction's.
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) contact: Option<SipUri>,
+    /// Contacts of a registration with the seconds that each lasts.
+    pub(crate) contacts: Vec<(SipUri, u32)>,
+    pub(crate) body: Option<SessionDescription>,
+    /// Challenges; `true`: of a proxy.
+    pub(crate) challenges: Vec<(bool, Auth)>,
+    /// Name what we understand.
+    pub(crate) allow: bool,
+    pub(crate) accept: bool,
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) min_expires: Option<u32>,
+    pub(crate) unsupported: Vec<Text>,
+}
+
+impl Default for Answer<'_> {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::SERVER_INTERNAL_ERROR,
+            tag: None,
+            contact: None,
+            contacts: Vec::new(),
+            body: None,
+            challenges: Vec::new(),
+            allow: false,
+            accept: false,
+            retry_after: None,
+            min_expires: None,
+            unsupported: Vec::new(),
+        }
+    }
+}
+
+/// A response to a request. `own_tag`: To tag where neither request nor answer have one. RFC 3261 §8.2.6.
+pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> Response {
+    let asked = &request.headers;
+    let mut response = Response::to_request(request, answer.status, answer.tag.unwrap_or(own_tag));
+    let headers = &mut response.headers;
+    if request.method == Method::Invite && (101..300).contains(&answer.status.as_u16()) {
+        headers.record_routes = asked.record_routes.clone();
+    }
+    headers.contacts.extend(answer.contact.map(NameAddr::new));
+    headers.contacts.extend(
+        answer
+            .contacts
+            .into_iter()
+            .map(|(contact, seconds)| lasting(NameAddr::new(contact), seconds)),
+    );
+    if answer.allow {
+        headers.push(Field::Allow(ALLOW.to_vec()));
+    }
+    if answer.accept {
+        headers.push(accept());
+    }
+    for (proxy, challenge) in answer.challenges {
+        headers.push(if proxy {
+            Field::ProxyAuthenticate(challenge)
+        } else {
+            Field::WwwAuthenticate(challenge)
+        });
+    }
+    headers.fields.extend(
+        answer
+            .retry_after
+            .map(|seconds| Field::RetryAfter(RetryAfter::new(seconds))),
+    );
+    headers
+        .fields
+        .extend(answer.min_expires.map(Field::MinExpires));
+    if !answer.unsupported.is_empty() {
+        headers.push(Field::Unsupported(answer.unsupported));
+    }
+    headers.push(Field::text(HeaderName::Server, PRODUCT));
+    if let Some(description) = answer.body {
+        response.set_body(MediaType::sdp(), description.to_string().into_bytes());
+    }
+    response
+}
+
+/// A status code that may be told; 500 for what is none.
+pub(crate) fn status(code: u16) -> StatusCode {
+    StatusCode::new(code).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR)
+}
+
+/// Digest credentials on their way to the registrar.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    user: Vec<Auth>,
+    proxy: Vec<Auth>,
+}
+
+impl Credentials {
+    /// Those of a request.
+    pub(crate) fn of(request: &Request) -> Self {
+        Self {
+            user: request.headers.authorization().cloned().collect(),
+            proxy: request.headers.proxy_authorization().cloned().collect(),
+        }
+    }
+
+    fn write(&self, request: &mut Request) {
+        request
+            .headers
+            .fields
+            .extend(self.user.iter().cloned().map(Field::Authorization));
+        request
+            .headers
+            .fields
+            .extend(self.proxy.iter().cloned().map(Field::ProxyAuthorization));
+    }
+}
+
+/// The registrar's challenges on their way to a phone.
+pub(crate) fn challenges(response: &Response) -> Vec<(bool, Auth)> {
+    response
+        .headers
+        .challenges()
+        .map(|(proxy, auth)| (proxy, auth.clone()))
+        .collect()
+}
+
+/// Option tags that a request demands; we have none of them (RFC 3261 §8.2.2.3).
+pub(crate) fn unsupported(request: &Request) -> Option<Vec<Text>> {
+    let demanded = [request.headers.require(), request.headers.proxy_require()];
+    let tags: Vec<Text> = demanded.into_iter().flatten().flatten().cloned().collect();
+    (!tags.is_empty()).then_some(tags)
+}
+
+/// User-Agent as it stands.
+pub(crate) fn user_agent(request: &Request) -> &str {
+    request
+        .headers
+        .text(&HeaderName::UserAgent)
+        .map_or("", |text| text.as_str())
+}
+
+/// Whether the top Via has no branch of RFC 3261: such a request cannot be told from others.
+pub(crate) fn lacks_branch(request: &Request) -> bool {
+    request
+        .headers
+        .vias
+        .first()
+        .is_none_or(|via| via.rfc3261_branch().is_none())
+}
+
+/// Branch of the top Via.
+pub(crate) fn branch(vias: &[Via]) -> String {
+    vias.first()
+        .and_then(Via::branch)
+        .map(|branch| branch.to_string())
+        .unwrap_or_default()
+}
+
+/// Branch and sent-by of the top Via.
+pub(crate) fn top_via(vias: &[Via]) -> (String, String) {
+    let sent_by = vias
+        .first()
+        .map(|via| via.sent_by.to_string())
+        .unwrap_or_default();
+    (branch(vias), sent_by)
+}
+
+/// The same address without tag and display name.
+pub(crate) fn without_tag(address: NameAddr) -> NameAddr {
+    NameAddr::new(address.uri.detached())
+}
+
+/// The display name, as far as it may cross.
+pub(crate) fn display_of(address: &NameAddr) -> Option<DisplayName> {
+    let plain = address.display.as_ref()?.to_plain();
+    let shown: String = plain
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(DISPLAY)
+        .collect();
+    (!shown.is_empty()).then(|| DisplayName::new(&shown))
+}
+
+/// A user part with its escapes resolved; as it stands if what they mean is no text.
+pub(crate) fn plain_user(user: &Text) -> String {
+    match String::from_utf8(escape::resolve(user).into_owned()) {
+        Ok(plain) if !plain.contains(char::is_control) => plain,
+        _ => user.to_string(),
+    }
+}
+
+/// A body as a session description.
+pub(crate) fn description(body: Option<BodyPart<'_>>) -> Option<SessionDescription> {
+    let body = body.filter(|body| body.kind.is_sdp())?;
+    offer_answer::read(body.bytes)
+}
+
+/// The offer of an INVITE, none if it has no body, or the answer that refuses its body.
+pub(crate) fn offer_of(request: &Request) -> Result<Option<SessionDescription>, Answer<'static>> {
+    let Some(body) = request.body_part() else {
+        return Ok(None);
+    };
+    if !body.kind.is_sdp() {
+        return Err(Answer {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            accept: true,
+            ..Answer::default()
+        });
+    }
+    match offer_answer::read(body.bytes) {
+        Some(offer) => Ok(Some(offer)),
+        None => Err(Answer {
+            status: StatusCode::BAD_REQUEST,
+            ..Answer::default()
+        }),
+    }
+}
+
+/// Whether Accept is there and has no room for a session description.
+pub(crate) fn refuses_sdp(request: &Request) -> bool {
+    let ranges = request.headers.accept();
+    ranges.is_some_and(|ranges| {
+        !ranges
+            .iter()
+            .any(|range| range.covers("application", "sdp"))
+    })
+}
+
+/// The word of a method for a counter.
+pub(crate) const fn method_word(method: &Method) -> &'static str {
+    match method {
+        Method::Invite => "INVITE",
+        Method::Ack => "ACK",
+        Method::Bye => "BYE",
+        Method::Cancel => "CANCEL",
+        Method::Options => "OPTIONS",
+        Method::Register => "REGISTER",
+        Method::Info => "INFO",
+        _ => "other",
+    }
+}

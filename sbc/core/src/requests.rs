@@ -1,0 +1,102 @@
+//! Requests to the firewall that are under way, and what each is for.
+
+use std::collections::BTreeMap;
+
+use broker_proto::{
+    RequestId,
+    settings::{Transport, ZoneId},
+};
+use sbc_media::relay::Side;
+
+/// What an answer of the firewall is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A listener's sockets.
+    Listen(ZoneId, Transport),
+    /// Media sockets of a call: of which stream, on which leg.
+    OpenMedia {
+        /// Of the call.
+        call: u64,
+        /// Index of the media line.
+        line: usize,
+        /// Of the leg.
+        side: Side,
+    },
+    /// A pinhole of a call set anew.
+    LatchMedia {
+        /// Of the call.
+        call: u64,
+    },
+    /// A lease of a call pushed out.
+    RenewMedia {
+        /// Of the call.
+        call: u64,
+    },
+    /// A lease given back.
+    CloseMedia,
+    /// A connection to a trunk or registrar.
+    Connect,
+}
+
+impl Purpose {
+    /// Stable word for counters and logs.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Listen(..) => "listen",
+            Self::OpenMedia { .. } => "open-media",
+            Self::LatchMedia { .. } => "latch-media",
+            Self::RenewMedia { .. } => "renew-media",
+            Self::CloseMedia => "close-media",
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// The table. Every answer takes its entry out; a lost channel takes all.
+#[derive(Default)]
+pub(crate) struct Requests {
+    last: u32,
+    waiting: BTreeMap<RequestId, Purpose>,
+}
+
+impl Requests {
+    /// A number for a new request.
+    pub(crate) fn issue(&mut self, purpose: Purpose) -> RequestId {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            let id = RequestId(self.last);
+            if let std::collections::btree_map::Entry::Vacant(entry) = self.waiting.entry(id) {
+                entry.insert(purpose);
+                return id;
+            }
+        }
+    }
+
+    /// What the answer with this number is for; `None`: nothing that we asked.
+    pub(crate) fn answered(&mut self, id: RequestId) -> Option<Purpose> {
+        self.waiting.remove(&id)
+    }
+
+    /// A listener stands: its request is answered.
+    pub(crate) fn listening(&mut self, zone: ZoneId, transport: Transport) {
+        self.waiting
+            .retain(|_, purpose| *purpose != Purpose::Listen(zone, transport));
+    }
+
+    /// Whether a listener has been asked for.
+    pub(crate) fn listens(&self, zone: ZoneId, transport: Transport) -> bool {
+        self.waiting
+            .values()
+            .any(|purpose| *purpose == Purpose::Listen(zone, transport))
+    }
+
+    /// All that will not be answered any more.
+    pub(crate) fn all_lost(&mut self) -> BTreeMap<RequestId, Purpose> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}

@@ -1,0 +1,223 @@
+//! The settings in force: zones, own addresses, and whose address is whose.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use broker_proto::settings::{
+    Origin, Registrar, Settings, Transport, Trunk, Zone, ZoneId, ZoneKind,
+};
+
+/// Who a source is by its address alone. Only a live binding can raise a stranger further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Nobody that we know.
+    Stranger,
+    /// A host of an internal zone.
+    Internal,
+    /// The PBX.
+    Registrar,
+    /// The trunk of that index.
+    Trunk(usize),
+}
+
+/// Settings and what the firewall has lent of them.
+pub(crate) struct Surroundings {
+    settings: Box<Settings>,
+    listening: BTreeMap<(ZoneId, Transport), Vec<SocketAddr>>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(settings: Box<Settings>) -> Self {
+        Self {
+            settings,
+            listening: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Take new settings; listeners that are no longer configured are forgotten.
+    pub(crate) fn replace(&mut self, settings: Box<Settings>) {
+        self.settings = settings;
+        let configured = &self.settings.listeners;
+        self.listening.retain(|(zone, transport), _| {
+            configured
+                .iter()
+                .any(|listener| listener.zone == *zone && listener.transport == *transport)
+        });
+    }
+
+    /// The firewall lent a listener's sockets.
+    pub(crate) fn listening(&mut self, zone: ZoneId, transport: Transport, local: Vec<SocketAddr>) {
+        self.listening.insert((zone, transport), local);
+    }
+
+    /// Every listener is lost.
+    pub(crate) fn deaf(&mut self) {
+        self.listening.clear();
+    }
+
+    /// Whether the listener of that zone and transport stands.
+    pub(crate) fn hears(&self, zone: ZoneId, transport: Transport) -> bool {
+        self.listening.contains_key(&(zone, transport))
+    }
+
+    pub(crate) fn zone(&self, id: ZoneId) -> Option<&Zone> {
+        self.settings.zones.iter().find(|zone| zone.id == id)
+    }
+
+    /// Name of a zone for records.
+    pub(crate) fn zone_name(&self, id: ZoneId) -> &str {
+        self.zone(id).map_or("", |zone| zone.name.as_str())
+    }
+
+    /// Own signalling address in a zone towards `peer`: same family, that transport's listener.
+    pub(crate) fn own(
+        &self,
+        zone: ZoneId,
+        transport: Transport,
+        peer: IpAddr,
+    ) -> Option<SocketAddr> {
+        self.listening
+            .get(&(zone, transport))?
+            .iter()
+            .find(|local| local.is_ipv4() == peer.is_ipv4())
+            .copied()
+    }
+
+    /// Whether an address is one of our own, in any zone.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
+        self.settings
+            .zones
+            .iter()
+            .any(|zone| zone.addresses.contains(&address))
+    }
+
+    /// Whether a host name in a URI means us: the domain, or one of our addresses.
+    pub(crate) fn is_our_host(&self, host: &str) -> bool {
+        if host.eq_ignore_ascii_case(&self.settings.domain) {
+            return true;
+        }
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        bare.parse().is_ok_and(|address| self.is_own(address))
+    }
+
+    /// Whether a host lies on the zone's own networks (without the default route).
+    pub(crate) fn in_networks(&self, zone: ZoneId, address: IpAddr) -> bool {
+        self.zone(zone).is_some_and(|zone| {
+            zone.networks
+                .iter()
+                .any(|network| network.contains(&address))
+        })
+    }
+
+    /// Who a source is by zone and address.
+    pub(crate) fn peer(&self, zone: ZoneId, address: IpAddr) -> Peer {
+        if self
+            .registrar()
+            .is_some_and(|registrar| registrar.zone == zone && has(&registrar.addresses, address))
+        {
+            return Peer::Registrar;
+        }
+        if let Some(index) = self
+            .settings
+            .trunks
+            .iter()
+            .position(|trunk| trunk.zone == zone && has(&trunk.addresses, address))
+        {
+            return Peer::Trunk(index);
+        }
+        match self.zone(zone).map(|zone| zone.kind) {
+            Some(ZoneKind::Internal) => Peer::Internal,
+            _ => Peer::Stranger,
+        }
+    }
+
+    /// The callers of the routing table that a source counts as.
+    pub(crate) fn origins(&self, peer: Peer, registered: bool) -> Vec<Origin> {
+        let mut origins = Vec::new();
+        match peer {
+            Peer::Registrar => origins.extend([Origin::Registrar, Origin::Internal]),
+            Peer::Internal => origins.push(Origin::Internal),
+            Peer::Trunk(index) => {
+                origins.extend(
+                    self.trunk(index)
+                        .map(|trunk| Origin::Trunk(trunk.name.clone())),
+                );
+            }
+            Peer::Stranger => {}
+        }
+        if registered {
+            origins.push(Origin::Registered);
+        }
+        origins
+    }
+
+    pub(crate) fn registrar(&self) -> Option<&Registrar> {
+        self.settings.registrar.as_ref()
+    }
+
+    pub(crate) fn trunk(&self, index: usize) -> Option<&Trunk> {
+        self.settings.trunks.get(index)
+    }
+
+    pub(crate) fn trunk_named(&self, name: &str) -> Option<(usize, &Trunk)> {
+        self.settings
+            .trunks
+            .iter()
+            .enumerate()
+            .find(|(_, trunk)| trunk.name == name)
+    }
+}
+
+fn has(addresses: &[SocketAddr], address: IpAddr) -> bool {
+    addresses.iter().any(|known| known.ip() == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{EXTERNAL, INTERNAL, settings};
+
+    #[test]
+    fn a_source_is_known_by_zone_and_address() {
+        let surroundings = Surroundings::new(Box::new(settings()));
+        let peer = |zone, address: &str| surroundings.peer(zone, address.parse().unwrap());
+        assert_eq!(peer(EXTERNAL, "198.51.100.20"), Peer::Trunk(0));
+        assert_eq!(peer(EXTERNAL, "2001:db8:e::20"), Peer::Trunk(0));
+        assert_eq!(peer(EXTERNAL, "198.51.100.66"), Peer::Stranger);
+        assert_eq!(peer(INTERNAL, "192.0.2.10"), Peer::Registrar);
+        assert_eq!(peer(INTERNAL, "192.0.2.40"), Peer::Internal);
+        // The PBX's address in another zone is nobody's.
+        assert_eq!(peer(EXTERNAL, "192.0.2.10"), Peer::Stranger);
+        assert_eq!(peer(INTERNAL, "198.51.100.20"), Peer::Internal);
+        assert_eq!(peer(ZoneId(9), "192.0.2.40"), Peer::Stranger);
+    }
+
+    #[test]
+    fn an_unlent_listener_gives_no_address() {
+        let surroundings = Surroundings::new(Box::new(settings()));
+        assert_eq!(
+            surroundings.own(EXTERNAL, Transport::Udp, "198.51.100.20".parse().unwrap()),
+            None
+        );
+    }
+
+    #[test]
+    fn our_host_is_the_domain_or_one_of_our_addresses() {
+        let surroundings = Surroundings::new(Box::new(settings()));
+        for host in ["lab.test", "LAB.test", "198.51.100.1", "[2001:db8:e::1]"] {
+            assert!(surroundings.is_our_host(host), "{host}");
+        }
+        for host in ["lab.test.", "evil.test", "198.51.100.2", ""] {
+            assert!(!surroundings.is_our_host(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The laboratory in memory: a clock that jumps, a network drawn from a seed, phones, a PBX and carriers as simple
+//! scripted user agents, and a firewall that grants everything it is asked for in order.
+
+mod agent;
+mod scenarios;
+mod settings;
+mod text;
+mod world;
+
+use std::time::Instant;
+
+pub(crate) use agent::{Agent, Script, State};
+pub(crate) use settings::{EXTERNAL, INTERNAL, settings};
+pub(crate) use text::Message;
+pub(crate) use world::{Network, World};
+
+/// The one moment that is taken from the real clock; everything else is counted from it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an Instant cannot be made in any other way"
+)]
+pub(crate) fn epoch() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,325 @@
+//! Ways for octets to leave: datagrams by the listener's own socket, streams by connections that a peer opened or that
+//! we asked for. RFC 3261 §18; RFC 5626 §4.4.1 for the keep-alive.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use broker_proto::{
+    RequestId,
+    broker::ToBroker,
+    settings::{Transport, ZoneId},
+};
+
+use crate::{
+    context::Context,
+    io::{ConnectionId, Output},
+    requests::Purpose,
+    timers::TimerKey,
+};
+
+/// Messages that wait for one connection at most.
+const WAITING: usize = 32;
+/// How long an unfinished message may stay so (RFC 4475 §3.1.2.2): 64*T1, as any transaction.
+const UNFINISHED: Duration = Duration::from_secs(32);
+
+/// One way between us and a far end: everything that came by it may be answered by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Flow {
+    pub(crate) zone: ZoneId,
+    pub(crate) transport: Transport,
+    /// Own end: of a datagram the listener's address, of a stream that connection's.
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    /// The connection of a stream.
+    pub(crate) connection: Option<ConnectionId>,
+}
+
+/// Where a request is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextHop {
+    /// By this way and no other.
+    Flow(Flow),
+    /// To this address, by a connection that may still have to be made.
+    Address {
+        zone: ZoneId,
+        transport: Transport,
+        peer: SocketAddr,
+    },
+}
+
+impl NextHop {
+    pub(crate) const fn zone(&self) -> ZoneId {
+        match self {
+            Self::Flow(flow) => flow.zone,
+            Self::Address { zone, .. } => *zone,
+        }
+    }
+
+    pub(crate) const fn transport(&self) -> Transport {
+        match self {
+            Self::Flow(flow) => flow.transport,
+            Self::Address { transport, .. } => *transport,
+        }
+    }
+
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Flow(flow) => flow.peer,
+            Self::Address { peer, .. } => *peer,
+        }
+    }
+}
+
+/// Word of a transport in records.
+pub(crate) const fn word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+    }
+}
+
+/// There is no way there: no listener of that family, the connection is gone or refused, too much waits already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreachable;
+
+/// A stream connection.
+struct Connection {
+    flow: Flow,
+    /// Octets of a message that is not complete.
+    buffer: Vec<u8>,
+}
+
+/// A connection that the firewall is making for us.
+struct Connecting {
+    zone: ZoneId,
+    transport: Transport,
+    peer: SocketAddr,
+    /// Messages that wait, with the client transaction that each belongs to.
+    waiting: Vec<(Option<u64>, Vec<u8>)>,
+}
+
+/// All stream connections.
+#[derive(Default)]
+pub(crate) struct Connections {
+    open: BTreeMap<ConnectionId, Connection>,
+    connecting: BTreeMap<RequestId, Connecting>,
+}
+
+impl Connections {
+    /// How many are open or being made.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len() + self.connecting.len()
+    }
+
+    /// The way that a connection is.
+    pub(crate) fn flow(&self, connection: ConnectionId) -> Option<Flow> {
+        self.open.get(&connection).map(|open| open.flow)
+    }
+
+    /// Octets received and not yet taken apart.
+    pub(crate) fn buffer_mut(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>> {
+        self.open.get_mut(&connection).map(|open| &mut open.buffer)
+    }
+
+    fn to(&self, zone: ZoneId, transport: Transport, peer: SocketAddr) -> Option<Flow> {
+        self.open
+            .values()
+            .map(|open| open.flow)
+            .find(|flow| flow.zone == zone && flow.transport == transport && flow.peer == peer)
+    }
+
+    /// Client transactions whose message waits for a connection that will not come.
+    pub(crate) fn refused(&mut self, id: RequestId) -> Vec<u64> {
+        let waiting = self
+            .connecting
+            .remove(&id)
+            .map(|connecting| connecting.waiting);
+        waiting
+            .into_iter()
+            .flatten()
+            .filter_map(|(client, _)| client)
+            .collect()
+    }
+}
+
+/// A connection stands that a peer opened, or that we asked for.
+pub(crate) fn opened(cx: &mut Context, connection: ConnectionId, flow: Flow) {
+    cx.connections.open.insert(
+        connection,
+        Connection {
+            flow,
+            buffer: Vec::new(),
+        },
+    );
+    touched(cx, connection);
+}
+
+/// The connection asked for by `id` stands: what waited for it leaves.
+pub(crate) fn connected(
+    cx: &mut Context,
+    id: RequestId,
+    connection: ConnectionId,
+    local: SocketAddr,
+    peer: SocketAddr,
+) {
+    let Some(asked) = cx.connections.connecting.remove(&id) else {
+        cx.emit(Output::CloseStream { connection });
+        return;
+    };
+    let flow = Flow {
+        zone: asked.zone,
+        transport: asked.transport,
+        local,
+        peer,
+        connection: Some(connection),
+    };
+    opened(cx, connection, flow);
+    for (_, bytes) in asked.waiting {
+        cx.emit(Output::Stream { connection, bytes });
+    }
+}
+
+/// A connection is gone.
+pub(crate) fn closed(cx: &mut Context, connection: ConnectionId) -> Option<Flow> {
+    cx.timers.cancel(TimerKey::Connection(connection.0));
+    cx.connections
+        .open
+        .remove(&connection)
+        .map(|open| open.flow)
+}
+
+/// Close a connection from our side.
+pub(crate) fn close(cx: &mut Context, connection: ConnectionId) {
+    if closed(cx, connection).is_some() {
+        cx.emit(Output::CloseStream { connection });
+    }
+}
+
+/// Something came by a connection: its time begins anew, short if a message is unfinished.
+pub(crate) fn touched(cx: &mut Context, connection: ConnectionId) {
+    let Some(open) = cx.connections.open.get(&connection) else {
+        return;
+    };
+    let wait = if open.buffer.is_empty() {
+        Duration::from_secs(u64::from(
+            cx.settings().limits.idle_connection_seconds.max(1),
+        ))
+    } else {
+        UNFINISHED
+    };
+    let at = cx.now + wait;
+    cx.timers.set(TimerKey::Connection(connection.0), at);
+}
+
+/// Own address in a zone that a far end can send requests to: the listener of that transport, otherwise any listener.
+pub(crate) fn own_address(cx: &Context, hop: &NextHop) -> Option<SocketAddr> {
+    let address = hop.peer().ip();
+    [
+        hop.transport(),
+        Transport::Udp,
+        Transport::Tcp,
+        Transport::Tls,
+    ]
+    .into_iter()
+    .find_map(|transport| cx.surroundings.own(hop.zone(), transport, address))
+    .or(match hop {
+        NextHop::Flow(flow) => Some(flow.local),
+        NextHop::Address { .. } => None,
+    })
+}
+
+/// Send a message; one of a client transaction (`client`) may have to wait for its connection.
+pub(crate) fn send(
+    cx: &mut Context,
+    hop: &NextHop,
+    client: Option<u64>,
+    bytes: Vec<u8>,
+) -> Result<(), Unreachable> {
+    match *hop {
+        NextHop::Flow(flow) => send_by_flow(cx, flow, bytes),
+        NextHop::Address {
+            zone,
+            transport: Transport::Udp,
+            peer,
+        } => {
+            let local = cx
+                .surroundings
+                .own(zone, Transport::Udp, peer.ip())
+                .ok_or(Unreachable)?;
+            cx.emit(Output::Datagram {
+                zone,
+                local,
+                peer,
+                bytes,
+            });
+            Ok(())
+        }
+        NextHop::Address {
+            zone,
+            transport,
+            peer,
+        } => match cx.connections.to(zone, transport, peer) {
+            Some(flow) => send_by_flow(cx, flow, bytes),
+            None => send_by_new_connection(cx, zone, transport, peer, client, bytes),
+        },
+    }
+}
+
+fn send_by_flow(cx: &mut Context, flow: Flow, bytes: Vec<u8>) -> Result<(), Unreachable> {
+    match flow.connection {
+        None => cx.emit(Output::Datagram {
+            zone: flow.zone,
+            local: flow.local,
+            peer: flow.peer,
+            bytes,
+        }),
+        Some(connection) if cx.connections.open.contains_key(&connection) => {
+            cx.emit(Output::Stream { connection, bytes });
+        }
+        Some(_) => return Err(Unreachable),
+    }
+    Ok(())
+}
+
+fn send_by_new_connection(
+    cx: &mut Context,
+    zone: ZoneId,
+    transport: Transport,
+    peer: SocketAddr,
+    client: Option<u64>,
+    bytes: Vec<u8>,
+) -> Result<(), Unreachable> {
+    let under_way = cx
+        .connections
+        .connecting
+        .values_mut()
+        .find(|asked| asked.zone == zone && asked.transport == transport && asked.peer == peer);
+    if let Some(asked) = under_way {
+        if asked.waiting.len() >= WAITING {
+            return Err(Unreachable);
+        }
+        asked.waiting.push((client, bytes));
+        return Ok(());
+    }
+    let limit = usize::try_from(cx.settings().limits.connections).unwrap_or(usize::MAX);
+    if cx.connections.len() >= limit {
+        return Err(Unreachable);
+    }
+    let id = cx.requests.issue(Purpose::Connect);
+    cx.connections.connecting.insert(
+        id,
+        Connecting {
+            zone,
+            transport,
+            peer,
+            waiting: vec![(client, bytes)],
+        },
+    );
+    cx.emit(Output::Broker(ToBroker::Connect {
+        id,
+        zone,
+        transport,
+        peer,
+    }));
+    Ok(())
+}
