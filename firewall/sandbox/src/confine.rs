@@ -91,6 +91,12 @@ fn launched(profile: &Profile) -> Result<(), ConfineError> {
     if uids != [profile.uid; 3] || gids != [profile.uid; 3] {
         return Err(ConfineError::NotLaunched("not the uid of the role"));
     }
+    if !nix::unistd::getgroups()
+        .map_err(io::Error::from)?
+        .is_empty()
+    {
+        return Err(ConfineError::NotLaunched("a group is left"));
+    }
     if std::process::id() != 1 {
         return Err(ConfineError::NotLaunched("not alone in a pid namespace"));
     }

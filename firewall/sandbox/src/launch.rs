@@ -495,20 +495,36 @@ fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: c_ulong, data: &CStr)
     )
 }
 
+/// Each bound, or the caller's own where that is lower: only CAP_SYS_RESOURCE, which it may lack, could raise it.
 fn resources(limits: &[(c_int, u64)]) -> Attempt {
     for &(resource, most) in limits {
+        let mut stands = libc::rlimit64 {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the kernel reads nothing and writes the whole of `stands`.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_prlimit64,
+                0,
+                resource,
+                ptr::null::<libc::rlimit64>(),
+                &raw mut stands,
+            )
+        })?;
+        let most = most.min(stands.rlim_max);
         let limit = libc::rlimit64 {
             rlim_cur: most,
             rlim_max: most,
         };
-        // SAFETY: the kernel reads the whole of `limit`, writes nothing.
+        // SAFETY: the kernel reads the whole of `limit` and writes nothing.
         done(unsafe {
             libc::syscall(
                 libc::SYS_prlimit64,
                 0,
                 resource,
                 &raw const limit,
-                ptr::null::<libc::rlimit64>(),
+                ptr::null_mut::<libc::rlimit64>(),
             )
         })?;
     }
