@@ -12,6 +12,7 @@
 
 pub mod digest;
 pub mod error;
+pub mod framing;
 pub mod headers;
 pub mod limits;
 pub mod message;
@@ -20,7 +21,10 @@ mod params;
 mod reader;
 pub mod sdp;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod uri;
+pub mod verdict;
 
 pub use params::{Param, Params, Quoted, Value};

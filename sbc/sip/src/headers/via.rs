@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use crate::error::Syntax;
 use crate::limits::Limits;
-use crate::params::Params;
+use crate::params::{Param, Params};
 use crate::reader::Reader;
 use crate::text::Text;
 use crate::uri::{Host, HostPort};
@@ -192,6 +192,38 @@ impl Via {
         };
         via.check()?;
         Ok(via)
+    }
+
+    /// What of a malformed value says where an answer goes: transport and sent-by, and the parameters up to the first bad
+    /// one. Of any version, because 505 is an answer too.
+    pub(crate) fn salvage(reader: &mut Reader<'_>, limits: &Limits) -> Option<Self> {
+        let sip = reader.token().ok()?.eq_ignore_ascii_case("SIP");
+        if !sip || !reader.separator(b'/') || reader.token().is_err() || !reader.separator(b'/') {
+            return None;
+        }
+        let transport = reader.token().ok()?;
+        let transport = Transport::from_token(reader.text(transport));
+        reader.skip_space();
+        let host = Host::parse(reader).ok()?;
+        let port = if reader.separator(b':') {
+            Some(crate::uri::port(reader).ok()?)
+        } else {
+            None
+        };
+        let mut params = Params::new();
+        while reader.separator(b';') {
+            let added = Param::parse(reader).and_then(|param| params.add(param, limits.parameters));
+            if added.is_err() {
+                break;
+            }
+        }
+        let via = Self {
+            transport,
+            sent_by: HostPort { host, port },
+            params,
+        };
+        // A bad received or rport would say wrongly where the answer goes, a bare cookie which request it is for.
+        via.check().is_ok().then_some(via)
     }
 
     fn check(&self) -> Result<(), Syntax> {

@@ -359,11 +359,14 @@ impl<'a> Parser<'a> {
             if self.vias.len() >= self.limits.vias {
                 return Err(offence(Syntax::TooManyValues));
             }
+            let mut before = reader.clone();
             match Via::parse(&mut reader, self.limits) {
                 Ok(via) => self.vias.push(via),
                 Err(error) => {
-                    // Where an answer would go is not known, or no longer sure.
-                    self.top_via_is_sound &= !self.vias.is_empty();
+                    if self.vias.is_empty() {
+                        self.vias.extend(Via::salvage(&mut before, self.limits));
+                        self.top_via_is_sound = !self.vias.is_empty();
+                    }
                     return Err(offence(error));
                 }
             }
