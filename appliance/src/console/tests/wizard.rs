@@ -48,6 +48,10 @@ fn the_wizard_makes_a_valid_document_from_first_to_last_page() {
     session
         .app
         .answer(id, Ok("https://203.0.113.1:8443".into()));
+    assert!(
+        session.app.draft.secrets(&document).is_empty(),
+        "stored passwords are forgotten"
+    );
     session.app.configuration(1, &text);
     session.settle();
     session
