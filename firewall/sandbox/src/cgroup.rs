@@ -71,10 +71,16 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the groups called `name` with these bounds. Never fails: what could not be bounded stands in
-    /// [`Self::missing`].
+    /// Makes the groups of a process of this name, launched by this process, with these bounds. Never fails: what could
+    /// not be bounded stands in [`Self::missing`].
     pub(crate) fn new(name: &str, limits: &Limits) -> Self {
-        Self::within(&Hierarchies::find(), name, limits)
+        let hierarchies = Hierarchies::find();
+        hierarchies.clear_up(name);
+        Self::within(
+            &hierarchies,
+            &format!("{name}-{}", std::process::id()),
+            limits,
+        )
     }
 
     fn within(hierarchies: &Hierarchies, name: &str, limits: &Limits) -> Self {
@@ -191,6 +197,25 @@ impl Hierarchies {
         found
     }
 
+    /// Removes empty groups that a launcher left which was killed.
+    fn clear_up(&self, name: &str) {
+        let single = Controller::ALL
+            .into_iter()
+            .filter_map(|controller| self.single_folder(controller));
+        let unified = self.unified.iter().map(|top| top.join("gatehouse"));
+        for parent in single.chain(unified) {
+            let entries = fs::read_dir(&parent).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| {
+                entry
+                    .file_name()
+                    .to_str()
+                    .is_some_and(|folder| is_orphan(folder, name))
+            }) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
     /// Below this process's own group, so that what bounds the house as a whole goes on bounding it.
     fn single_folder(&self, controller: Controller) -> Option<PathBuf> {
         self.single
@@ -215,6 +240,15 @@ impl Hierarchies {
         }
         Some(folder)
     }
+}
+
+/// Whether `folder` is the group of a process `name` whose launcher is gone.
+fn is_orphan(folder: &str, name: &str) -> bool {
+    folder
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|launcher| launcher.parse::<u32>().ok())
+        .is_some_and(|launcher| !Path::new(&format!("/proc/{launcher}")).exists())
 }
 
 fn own_path<'a>(own: &'a str, controller: &str) -> &'a str {
@@ -271,6 +305,22 @@ mod tests {
         assert_eq!(read("cpu.max"), "50000 100000");
         group.enter(42).unwrap();
         assert_eq!(read("cgroup.procs"), "42");
+    }
+
+    #[test]
+    fn the_group_of_a_launcher_that_is_gone_is_an_orphan() {
+        let own = format!("sbc-{}", std::process::id());
+        assert!(!is_orphan(&own, "sbc"));
+        assert!(is_orphan("sbc-4194304000", "sbc"));
+        for other in [
+            "sbc",
+            "sbc-",
+            "sbc-x",
+            "journal-4194304000",
+            "sbcx-4194304000",
+        ] {
+            assert!(!is_orphan(other, "sbc"), "{other}");
+        }
     }
 
     #[test]

@@ -61,10 +61,7 @@ pub struct Child {
 /// The step that failed, by name, with the system's error; no process is left.
 pub fn launch(what: Launch<'_>) -> io::Result<Child> {
     let prepared = Prepared::new(&what)?;
-    let cgroup = Cgroup::new(
-        &format!("{}-{}", what.name, std::process::id()),
-        &what.profile.limits,
-    );
+    let cgroup = Cgroup::new(what.name, &what.profile.limits);
     // The new process waits on `go` until it is in its control groups, and tells a failed step by `failed`, which its
     // program's start closes.
     let (go_reader, go) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
