@@ -15,14 +15,12 @@ pub trait Engine {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Whether nothing is left to be done after `Input::Stop`.
     fn is_idle(&self) -> bool;
-    /// Live calls in order of their names, from the `offset`-th on, at most `limit`.
-    fn calls(&self, offset: usize, limit: usize) -> Vec<CallInfo>;
-    /// How many calls are live.
-    fn call_count(&self) -> usize;
+    /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
+    fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool);
     /// Counters by name for `/metrics`.
     fn counters(&self) -> Vec<(String, u64)>;
-    /// Laboratory only: forget bindings, rates and counts.
-    fn reset(&mut self, now: Instant);
+    /// Laboratory only: forget bindings, rates and counts. False, and no effect: not allowed.
+    fn reset(&mut self, now: Instant) -> bool;
 }
 
 impl Engine for Core {
@@ -42,19 +40,15 @@ impl Engine for Core {
         self.is_idle()
     }
 
-    fn calls(&self, offset: usize, limit: usize) -> Vec<CallInfo> {
-        self.calls(offset, limit)
-    }
-
-    fn call_count(&self) -> usize {
-        self.call_count()
+    fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {
+        self.calls(now, offset, limit)
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
         self.counters()
     }
 
-    fn reset(&mut self, now: Instant) {
-        self.reset(now);
+    fn reset(&mut self, now: Instant) -> bool {
+        self.reset(now)
     }
 }

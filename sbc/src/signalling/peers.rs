@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Calls in one answer (`FromStatus::Calls`).
-const CALLS: usize = 64;
+const CALLS: u32 = 64;
 /// Counters in one answer (`FromStatus::Counters`).
 const COUNTERS: usize = 512;
 
@@ -137,7 +137,7 @@ fn peer<E: Engine + 'static, T: serde::de::DeserializeOwned + 'static>(
 fn status<E: Engine>(shell: &mut Shell<E>, question: ToStatus, link: &Link) {
     let answer = match question {
         ToStatus::Calls { id, offset } => {
-            let (calls, more) = shell.calls(usize::try_from(offset).unwrap_or(usize::MAX), CALLS);
+            let (calls, more) = shell.calls(offset, CALLS);
             FromStatus::Calls { id, calls, more }
         }
         ToStatus::Counters { id } => {

@@ -81,7 +81,6 @@ pub struct Shell<E> {
     next_connection: u64,
     pub(super) asked: BTreeMap<RequestId, Asked>,
     pub(super) limits: Option<Limits>,
-    lab: bool,
     aftermath: VecDeque<Aftermath>,
     pub(super) pulse: Pulse,
     pub(super) counters: ShellCounters,
@@ -113,7 +112,6 @@ impl<E: Engine> Shell<E> {
             next_connection: 0,
             asked: BTreeMap::new(),
             limits: None,
-            lab: false,
             aftermath: VecDeque::new(),
             pulse,
             counters: ShellCounters::default(),
@@ -138,7 +136,6 @@ impl<E: Engine> Shell<E> {
     pub(super) fn configure(&mut self, settings: Box<Settings>) {
         let now = Instant::now();
         self.limits = Some(settings.limits);
-        self.lab = settings.lab;
         self.listeners.retain(|local, listener| {
             let configured = settings.listeners.iter().any(|wanted| {
                 wanted.zone == listener.zone
@@ -178,23 +175,20 @@ impl<E: Engine> Shell<E> {
     }
 
     /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
-    pub(super) fn calls(&self, offset: usize, limit: usize) -> (Vec<CallInfo>, bool) {
-        let Some(engine) = &self.engine else {
-            return (Vec::new(), false);
-        };
-        let calls = engine.calls(offset, limit);
-        let more = offset + calls.len() < engine.call_count();
-        (calls, more)
+    pub(super) fn calls(&self, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {
+        let now = Instant::now();
+        self.engine
+            .as_ref()
+            .map(|engine| engine.calls(now, offset, limit))
+            .unwrap_or_default()
     }
 
-    /// Laboratory: forget bindings, bans and counts. False: not allowed.
+    /// Laboratory: forget bindings and counts. False: not allowed.
     pub(super) fn reset(&mut self) -> bool {
         let now = Instant::now();
-        if let (true, Some(engine)) = (self.lab, &mut self.engine) {
-            engine.reset(now);
-            self.drain(now);
-        }
-        self.lab
+        let done = self.engine.as_mut().is_some_and(|engine| engine.reset(now));
+        self.drain(now);
+        done
     }
 
     /// A name for a connection.

@@ -52,6 +52,7 @@ pub struct Scripted {
     out: std::collections::VecDeque<Output>,
     seen: Sender<Seen>,
     stopped: bool,
+    lab: bool,
 }
 
 impl Engine for Scripted {
@@ -69,6 +70,9 @@ impl Engine for Scripted {
             _ => Seen::Other,
         };
         self.stopped |= seen == Seen::Stop;
+        if let Input::Settings(settings) = &input {
+            self.lab = settings.lab;
+        }
         // The test may be over.
         let _ = self.seen.send(seen);
         self.out.extend((self.script)(&input));
@@ -86,19 +90,17 @@ impl Engine for Scripted {
         self.stopped
     }
 
-    fn calls(&self, _offset: usize, _limit: usize) -> Vec<CallInfo> {
-        Vec::new()
-    }
-
-    fn call_count(&self) -> usize {
-        0
+    fn calls(&self, _now: Instant, _offset: u32, _limit: u32) -> (Vec<CallInfo>, bool) {
+        (Vec::new(), false)
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
 
-    fn reset(&mut self, _now: Instant) {}
+    fn reset(&mut self, _now: Instant) -> bool {
+        self.lab
+    }
 }
 
 /// The shell in a thread of its own, and everybody around it.
@@ -118,13 +120,14 @@ impl House {
         let (init, child) = Channel::pair().unwrap();
         let (sender, seen) = channel();
         let script: Mutex<Option<Script>> = Mutex::new(Some(Box::new(script)));
-        let factory = Box::new(move |_, _, _| {
+        let factory = Box::new(move |settings: Settings, _, _| {
             sender.send(Seen::Settings).unwrap();
             Scripted {
                 script: script.lock().unwrap().take().unwrap(),
                 out: first.clone().into(),
                 seen: sender.clone(),
                 stopped: false,
+                lab: settings.lab,
             }
         });
         let thread = std::thread::spawn(move || {
