@@ -194,7 +194,7 @@ fn in_its_sandbox_the_console_serves_a_terminal_and_proposes_what_was_typed() {
             "3/11",
             "\x1b[C\t\t\x1b[C\x1b[C\t\t\x1b[C\x1b[C\x1b[C\t\t\t\r",
         ),
-        ("4/11", "\t\t\t\r"),
+        ("4/11", "\t198.51.100.1/24\t198.51.100.254\t\t\t\r"),
         ("5/11", "\t192.0.2.1/24\t\t\t\t\r"),
         ("6/11", "\t203.0.113.1/24\t\t\t\t\r"),
         ("7/11", "\t\t\t\r"),
