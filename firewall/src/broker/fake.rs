@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) arriving: RefCell<VecDeque<SocketAddr>>,
     pub(crate) live: RefCell<Vec<IpAddr>>,
     pub(crate) refuse_connect: Cell<bool>,
+    pub(crate) no_descriptors: Cell<bool>,
     pub(crate) learnt: RefCell<Vec<IpAddr>>,
 }
 
@@ -110,6 +111,9 @@ impl Kernel for Fake {
         &mut self,
         listener: &FakeSocket,
     ) -> io::Result<(FakeSocket, SocketAddr, SocketAddr)> {
+        if self.world.no_descriptors.get() {
+            return Err(nix::errno::Errno::EMFILE.into());
+        }
         let peer = self
             .world
             .arriving

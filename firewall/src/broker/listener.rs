@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
@@ -35,6 +36,8 @@ const TCP_RECEIVE_BUFFER: usize = 256 * 1024;
 const ACCEPTS_PER_WAKEUP: usize = 32;
 /// Accepted connections per second and at once, per role.
 const ACCEPT_RATE: (u32, u32) = (200, 400);
+/// Wait before a listener is accepted from again after descriptors or memory ran out.
+const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 /// Wait between two questions to the kernel about live connections.
 const RECOUNT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -61,6 +64,7 @@ struct Given {
 pub struct Listeners<S> {
     all: Vec<Listening<S>>,
     given: BTreeMap<Role, Given>,
+    resting: Vec<(Instant, ListenPermission)>,
 }
 
 impl<S> Default for Listeners<S> {
@@ -68,11 +72,17 @@ impl<S> Default for Listeners<S> {
         Self {
             all: Vec::new(),
             given: BTreeMap::new(),
+            resting: Vec::new(),
         }
     }
 }
 
 impl<S> Listeners<S> {
+    /// When [`Broker::wake_listeners`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resting.iter().map(|(due, _)| *due).min()
+    }
+
     /// Whether a token is a listener's.
     #[must_use]
     pub fn has(&self, token: Token) -> bool {
@@ -165,8 +175,12 @@ impl<K: Kernel> Broker<K> {
                 return;
             };
             let name = listening.name;
-            let Ok((socket, local, peer)) = self.kernel.accept(&listening.socket) else {
-                return;
+            let (socket, local, peer) = match self.kernel.accept(&listening.socket) {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_exhaustion(&error) => return self.rest(now, token, &error),
+                // accept(2): whatever else went wrong is that one connection's fate.
+                Err(_) => continue,
             };
             match self.vet_connection(now, &name, peer) {
                 Ok(()) => {
@@ -195,6 +209,30 @@ impl<K: Kernel> Broker<K> {
         }
     }
 
+    /// Leaves a listener alone for a while: there is nothing to accept a connection with, and it would not get quiet.
+    fn rest(&mut self, now: Instant, token: Token, error: &io::Error) {
+        self.ledger.fault(now, "accept", &error.to_string());
+        let resting = |listening: &&mut Listening<K::Socket>| listening.token == Some(token);
+        if let Some(listening) = self.listeners.all.iter_mut().find(resting) {
+            listening.token = None;
+            let socket = Rc::clone(&listening.socket);
+            self.outputs.push_back(Output::Unwatch { socket });
+            self.listeners
+                .resting
+                .push((now + EXHAUSTION_PAUSE, listening.name));
+        }
+    }
+
+    /// Accepts again where the rest is over.
+    pub(super) fn wake_listeners(&mut self, now: Instant) {
+        let resting = core::mem::take(&mut self.listeners.resting);
+        let (due, later) = resting.into_iter().partition(|(due, _)| *due <= now);
+        self.listeners.resting = later;
+        for (_, name) in due {
+            self.watch_listener(now, &name);
+        }
+    }
+
     /// Stops accepting for a role that is gone.
     pub(super) fn pause_listeners(&mut self, role: Role) {
         for listening in self
@@ -209,6 +247,7 @@ impl<K: Kernel> Broker<K> {
                 });
             }
         }
+        self.listeners.resting.retain(|(_, name)| name.role != role);
         self.listeners.given.remove(&role);
     }
 
@@ -365,6 +404,15 @@ impl<K: Kernel> Broker<K> {
         }
         (given.by_source, given.total) = (by_source, total);
     }
+}
+
+/// Whether this process or the system has nothing left to accept a connection with.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let exhaustion = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    exhaustion
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 fn binding(name: &ListenPermission, device: &str, address: IpAddr) -> Binding {

@@ -291,6 +291,7 @@ impl<K: Kernel> Broker<K> {
         }
         self.end_due_leases(now);
         self.expire_connects(now);
+        self.wake_listeners(now);
         self.bans.expire(now);
         if self.learn_due.is_some_and(|due| due <= now) && self.learn(now) {
             self.settle_listeners();
@@ -320,6 +321,7 @@ impl<K: Kernel> Broker<K> {
             liveness,
             self.leases.deadline(),
             self.connecting.deadline(),
+            self.listeners.deadline(),
             self.bans.deadline(),
             self.leftovers_due,
             self.learn_due,

@@ -287,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn a_system_port_is_refused_whatever_the_configuration_says() {
+        let mut permissions = lab_permissions();
+        permissions.zones[0].media.as_mut().unwrap().peer_ports = (1, 65535);
+        let peer = |port| Flow {
+            admit: Admit::Peer(SocketAddr::from(([198, 51, 100, 10], port))),
+            send_to: None,
+        };
+        let vet = |port| permissions.vet_flow(EXTERNAL, Family::V4, &peer(port));
+        assert_eq!(
+            (vet(1023), vet(1024)),
+            (Err(Refusal::PeerOutsidePolicy), Ok(()))
+        );
+    }
+
+    #[test]
     fn the_box_itself_is_refused_in_every_zone() {
         for own in ["198.51.100.1:4000", "192.0.2.1:4000", "203.0.113.1:8443"] {
             assert_eq!(

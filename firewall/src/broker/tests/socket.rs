@@ -255,3 +255,34 @@ fn a_zone_that_learns_its_addresses_is_told_of_them() {
         ]
     );
 }
+
+#[test]
+fn without_descriptors_a_listener_rests_and_is_accepted_from_again() {
+    let mut house = House::new();
+    house.ask_sbc(ToBroker::Listen {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Tcp,
+        port: 5060,
+    });
+    let token = *house.watched.first().unwrap();
+    house
+        .world
+        .arriving
+        .borrow_mut()
+        .push_back(peer("198.51.100.9:1234"));
+    house.world.no_descriptors.set(true);
+    house.broker.ready(house.now, token);
+    assert!(house.messages().is_empty());
+    house.world.no_descriptors.set(false);
+    house.broker.ready(house.now, token);
+    assert!(house.messages().is_empty(), "it rests");
+    house.pass(100);
+    house
+        .broker
+        .ready(house.now, *house.watched.last().unwrap());
+    assert!(matches!(
+        house.messages().remove(0).0,
+        FromBroker::Accepted { .. }
+    ));
+}
