@@ -2,7 +2,11 @@
 //! at no moment does a probe pass that the rulesets before and after both refuse. Probes are sent without pause meanwhile.
 //! `GATEHOUSE_COMMITS` says how many (1,000), `GATEHOUSE_SEED` repeats a run. As root only.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 mod wire;
 
@@ -100,7 +104,13 @@ fn random(rng: &mut StdRng) -> Policy {
     for zone in policy.zones.iter_mut().take(2) {
         let wanted = *ports.choose(rng).unwrap();
         let model = zone.listeners[0];
-        zone.listeners = wanted.iter().map(|port| firewall::policy::Listener { port: *port, ..model }).collect();
+        zone.listeners = wanted
+            .iter()
+            .map(|port| firewall::policy::Listener {
+                port: *port,
+                ..model
+            })
+            .collect();
         if rng.random_bool(0.3) {
             zone.media = None;
         }
@@ -111,7 +121,10 @@ fn random(rng: &mut StdRng) -> Policy {
             zone.bogons.clear();
         }
         if rng.random_bool(0.3) {
-            zone.allow_list = vec!["198.51.100.64/29".parse::<IpNet>().unwrap(), "2001:db8:e::68/128".parse().unwrap()];
+            zone.allow_list = vec![
+                "198.51.100.64/29".parse::<IpNet>().unwrap(),
+                "2001:db8:e::68/128".parse().unwrap(),
+            ];
         }
         if rng.random_bool(0.2) {
             zone.peers.clear();
@@ -146,7 +159,10 @@ impl Range {
         for (set, element) in ELEMENTS {
             bench.add(set, element);
         }
-        Some(Self { bench, sockets: sockets.into() })
+        Some(Self {
+            bench,
+            sockets: sockets.into(),
+        })
     }
 }
 
@@ -156,14 +172,20 @@ fn arrived(sockets: &[Socket]) -> Vec<u64> {
     for socket in sockets {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 512];
         while let Ok(length) = (&*socket).recv(&mut buffer) {
-            let octets: Vec<u8> = buffer[length - 8..length].iter().map(|octet| safe(*octet)).collect();
+            let octets: Vec<u8> = buffer[length - 8..length]
+                .iter()
+                .map(|octet| safe(*octet))
+                .collect();
             numbers.push(u64::from_be_bytes(octets.try_into().unwrap()));
         }
     }
     numbers
 }
 
-#[allow(unsafe_code, reason = "socket2 reads into uninitialised octets and says how many it has written")]
+#[allow(
+    unsafe_code,
+    reason = "socket2 reads into uninitialised octets and says how many it has written"
+)]
 fn safe(octet: MaybeUninit<u8>) -> u8 {
     // SAFETY: only octets below the length that `recv` returned are asked for.
     unsafe { octet.assume_init() }
@@ -171,9 +193,14 @@ fn safe(octet: MaybeUninit<u8>) -> u8 {
 
 /// The listing with its blocks in one order: the kernel lists chains in the order in which they were made.
 fn normal(listing: &str) -> String {
-    let mut blocks: Vec<&str> = listing.split("\n\n").map(|block| block.trim_matches(['\n', '}'])).collect();
+    let mut blocks: Vec<&str> = listing
+        .split("\n\n")
+        .map(|block| block.trim_matches(['\n', '}']))
+        .collect();
     if let Some(first) = blocks.first_mut() {
-        *first = first.trim_start_matches("table inet gatehouse {").trim_matches('\n');
+        *first = first
+            .trim_start_matches("table inet gatehouse {")
+            .trim_matches('\n');
     }
     blocks.sort_unstable();
     blocks.join("\n\n")
@@ -191,7 +218,9 @@ fn references(range: &mut Range, rng: &mut StdRng) -> Vec<Reference> {
     for _ in 0..POOL {
         let policy = random(rng);
         range.bench.nft("delete table inet gatehouse");
-        range.bench.nft(&render(&policy).transaction(&Present::default()));
+        range
+            .bench
+            .nft(&render(&policy).transaction(&Present::default()));
         let listing = normal(&range.bench.kernel.list().unwrap());
         for (set, element) in ELEMENTS {
             range.bench.add(set, element);
@@ -201,16 +230,29 @@ fn references(range: &mut Range, rng: &mut StdRng) -> Vec<Reference> {
             !arrived(&range.sockets).is_empty()
         });
         let passes = passes.collect();
-        pool.push(Reference { policy, listing, passes });
+        pool.push(Reference {
+            policy,
+            listing,
+            passes,
+        });
     }
     pool
 }
 
 fn elements_stand() {
-    let output = Command::new("nft").args(["list", "table", "inet", "gatehouse"]).output().unwrap();
+    let output = Command::new("nft")
+        .args(["list", "table", "inet", "gatehouse"])
+        .output()
+        .unwrap();
     let listing = String::from_utf8(output.stdout).unwrap();
     for (set, element) in ELEMENTS {
-        let block = listing.split(&format!("\tset {set} {{")).nth(1).unwrap().split("\n\t}").next().unwrap();
+        let block = listing
+            .split(&format!("\tset {set} {{"))
+            .nth(1)
+            .unwrap()
+            .split("\n\t}")
+            .next()
+            .unwrap();
         assert!(block.contains(element), "{set} lost {element}: {block}");
     }
 }
@@ -225,7 +267,13 @@ struct Tally {
 
 /// Sends probes until `stop`. `epoch` counts commits begun and ended: odd while one runs; commit n leads from policy
 /// `order[n]` to `order[n + 1]`.
-fn shoot(range: &Range, epoch: &AtomicU64, stop: &AtomicBool, order: &[usize], pool: &[Reference]) -> Tally {
+fn shoot(
+    range: &Range,
+    epoch: &AtomicU64,
+    stop: &AtomicBool,
+    order: &[usize],
+    pool: &[Reference],
+) -> Tally {
     let mut tally = Tally::default();
     while !stop.load(Ordering::SeqCst) {
         for index in 0..PROBES.len() {
@@ -236,15 +284,25 @@ fn shoot(range: &Range, epoch: &AtomicU64, stop: &AtomicBool, order: &[usize], p
             let numbers = arrived(&range.sockets);
             let after = epoch.load(Ordering::SeqCst);
             tally.during_commits += before & 1;
-            assert!(numbers.iter().all(|number| *number == tally.sent), "a probe came late");
+            assert!(
+                numbers.iter().all(|number| *number == tally.sent),
+                "a probe came late"
+            );
             if numbers.is_empty() {
                 continue;
             }
             tally.passed += 1;
             let first = usize::try_from(before / 2).unwrap();
             let last = usize::try_from(after.div_ceil(2)).unwrap();
-            let may = order[first..=last].iter().any(|policy| pool[*policy].passes[index]);
-            assert!(may, "{:?} passed between policies {:?}", PROBES[index], &order[first..=last]);
+            let may = order[first..=last]
+                .iter()
+                .any(|policy| pool[*policy].passes[index]);
+            assert!(
+                may,
+                "{:?} passed between policies {:?}",
+                PROBES[index],
+                &order[first..=last]
+            );
         }
     }
     tally
@@ -252,8 +310,12 @@ fn shoot(range: &Range, epoch: &AtomicU64, stop: &AtomicBool, order: &[usize], p
 
 #[test]
 fn random_commits_leave_the_sets_alone_and_let_nothing_through() {
-    let commits = std::env::var("GATEHOUSE_COMMITS").ok().map_or(1_000, |text| text.parse::<usize>().unwrap());
-    let seed = std::env::var("GATEHOUSE_SEED").ok().map_or_else(rand::random, |text| text.parse::<u64>().unwrap());
+    let commits = std::env::var("GATEHOUSE_COMMITS")
+        .ok()
+        .map_or(1_000, |text| text.parse::<usize>().unwrap());
+    let seed = std::env::var("GATEHOUSE_SEED")
+        .ok()
+        .map_or_else(rand::random, |text| text.parse::<u64>().unwrap());
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut done = 0;
@@ -265,16 +327,24 @@ fn random_commits_leave_the_sets_alone_and_let_nothing_through() {
         // A namespace of its own, for the references; it ends with the thread.
         let made = thread::spawn(move || {
             let mut range = Range::new()?;
-            Some(references(&mut range, &mut StdRng::seed_from_u64(pool_seed)))
+            Some(references(
+                &mut range,
+                &mut StdRng::seed_from_u64(pool_seed),
+            ))
         });
-        let Some(pool) = made.join().unwrap() else { return };
+        let Some(pool) = made.join().unwrap() else {
+            return;
+        };
         let tally = run(pool, count, &mut rng);
         total.sent += tally.sent;
         total.passed += tally.passed;
         total.during_commits += tally.during_commits;
         done += count;
     }
-    assert!(total.during_commits > 0 && total.passed > 0 && total.passed < total.sent, "{total:?}");
+    assert!(
+        total.during_commits > 0 && total.passed > 0 && total.passed < total.sent,
+        "{total:?}"
+    );
     println!(
         "{done} commits in {:.1} s; probes: {} sent, {} of them during a commit, {} passed, 0 that both rulesets refuse",
         began.elapsed().as_secs_f32(),
@@ -286,12 +356,17 @@ fn random_commits_leave_the_sets_alone_and_let_nothing_through() {
 
 /// One pool's commits, in a thread and namespace of their own.
 fn run(pool: Vec<Reference>, count: usize, rng: &mut StdRng) -> Tally {
-    let order: Vec<usize> = (0..=count).map(|_| rng.random_range(0..pool.len())).collect();
+    let order: Vec<usize> = (0..=count)
+        .map(|_| rng.random_range(0..pool.len()))
+        .collect();
     thread::spawn(move || {
         let mut range = Range::new().unwrap();
         range.bench.load(&pool[order[0]].policy);
         let mut kernel = range.bench.kernel.clone();
-        let (epoch, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (epoch, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         thread::scope(|scope| {
             // Whatever happens here, the probes end.
             let stopper = Stopper(&stop);
@@ -304,7 +379,11 @@ fn run(pool: Vec<Reference>, count: usize, rng: &mut StdRng) -> Tally {
                 kernel.commit(&transaction).unwrap();
                 epoch.fetch_add(1, Ordering::SeqCst);
                 let listing = normal(&kernel.list().unwrap());
-                assert!(listing == reference.listing, "commit {commit}: {}", difference(&listing, &reference.listing));
+                assert!(
+                    listing == reference.listing,
+                    "commit {commit}: {}",
+                    difference(&listing, &reference.listing)
+                );
                 present = firewall::nftables::kernel::parse(&listing);
                 if commit % ELEMENTS_EVERY == 0 {
                     elements_stand();
@@ -333,6 +412,12 @@ impl Drop for Stopper<'_> {
 fn difference(found: &str, expected: &str) -> String {
     let lines = |text: &str| text.lines().map(ToOwned::to_owned).collect::<BTreeSet<_>>();
     let (found, expected) = (lines(found), lines(expected));
-    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join("\n");
-    format!("found only:\n{}\nexpected only:\n{}", only(&found, &expected), only(&expected, &found))
+    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+        a.difference(b).cloned().collect::<Vec<_>>().join("\n")
+    };
+    format!(
+        "found only:\n{}\nexpected only:\n{}",
+        only(&found, &expected),
+        only(&expected, &found)
+    )
 }

@@ -1,7 +1,11 @@
 //! One packet for each reason: exactly that counter moves, by one, and the box sends nothing (GH_FW.4, FFW_RUL_EXT.1.6,
 //! 1.7, 1.9, 1.10). On the real kernel, as root.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
 
 mod wire;
 
@@ -27,10 +31,11 @@ const ZONES: [&str; 3] = ["external", "internal", "management"];
 /// Reasons that packets from outside can meet one at a time, under the laboratory's own configuration.
 fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
     use Reason::{
-        BogonSource, BroadcastDestination, BroadcastSource, CtInvalid, ExtensionHeader, ForeignAddress, Forward, Fragment,
-        FragmentOffset, FragmentTiny, Icmp, IpOptions, LinkLocal, LoopbackAddress, MulticastDestination, MulticastSource,
-        NoPinhole, NotGlobalSource, NotOffered, OwnSource, PortZero, Protocol, RecordRoute, ReservedAddress, RoutingHeader,
-        SourceRoute, SpoofedSource, TcpFlags, UnspecifiedSource,
+        BogonSource, BroadcastDestination, BroadcastSource, CtInvalid, ExtensionHeader,
+        ForeignAddress, Forward, Fragment, FragmentOffset, FragmentTiny, Icmp, IpOptions,
+        LinkLocal, LoopbackAddress, MulticastDestination, MulticastSource, NoPinhole,
+        NotGlobalSource, NotOffered, OwnSource, PortZero, Protocol, RecordRoute, ReservedAddress,
+        RoutingHeader, SourceRoute, SpoofedSource, TcpFlags, UnspecifiedSource,
     };
     let sip = b"OPTIONS sip:x SIP/2.0\r\n\r\n";
     let to = |source: &str| udp(&format!("{source}:5060"), "198.51.100.1:5060", sip);
@@ -39,12 +44,21 @@ fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
     let from6 = |destination: &str| udp("[2001:db8:e::66]:5060", destination, sip);
     let segment = |flags| tcp("198.51.100.66:4000", "198.51.100.1:5060", flags, 1, 1);
     let segment6 = |flags| tcp("[2001:db8:e::66]:4000", "[2001:db8:e::1]:5060", flags, 1, 1);
-    let with_options = |options: &[u8]| Ip { options: options.to_vec(), ..to("198.51.100.66") };
+    let with_options = |options: &[u8]| Ip {
+        options: options.to_vec(),
+        ..to("198.51.100.66")
+    };
     let fragment = |fragment, payload: usize| Ip {
         fragment,
         ..Ip::new("198.51.100.66", "198.51.100.1", UDP, vec![0; payload])
     };
-    let large6 = || udp("[2001:db8:e::66]:5060", "[2001:db8:e::1]:5060", &[b'A'; 600]);
+    let large6 = || {
+        udp(
+            "[2001:db8:e::66]:5060",
+            "[2001:db8:e::1]:5060",
+            &[b'A'; 600],
+        )
+    };
     let fragment6 = |offset_and_flag: u16, packet: Ip| {
         let [high, low] = offset_and_flag.to_be_bytes();
         extend(packet, 44, &[0, high, low, 1, 2, 3, 4])
@@ -72,22 +86,85 @@ fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
         (LinkLocal, EXT, from("169.254.0.1:5060")),
         (LinkLocal, EXT, to6("fe80::1")),
         (LinkLocal, EXT, from6("[fe80::9]:5060")),
-        (SourceRoute, EXT, with_options(&[131, 7, 4, 198, 51, 100, 1, 0])),
-        (SourceRoute, EXT, with_options(&[137, 7, 4, 198, 51, 100, 1, 0])),
-        (SourceRoute, EXT, with_options(&[1, 1, 1, 131, 7, 4, 198, 51, 100, 1, 0, 0])),
+        (
+            SourceRoute,
+            EXT,
+            with_options(&[131, 7, 4, 198, 51, 100, 1, 0]),
+        ),
+        (
+            SourceRoute,
+            EXT,
+            with_options(&[137, 7, 4, 198, 51, 100, 1, 0]),
+        ),
+        (
+            SourceRoute,
+            EXT,
+            with_options(&[1, 1, 1, 131, 7, 4, 198, 51, 100, 1, 0, 0]),
+        ),
         (RecordRoute, EXT, with_options(&[7, 7, 4, 0, 0, 0, 0, 0])),
         (RecordRoute, EXT, with_options(&[1, 7, 7, 4, 0, 0, 0, 0])),
         (IpOptions, EXT, with_options(&[148, 4, 0, 0])),
-        (RoutingHeader, EXT, extend(to6("2001:db8:e::66"), 43, &[0, 0, 1, 0, 0, 0, 0])),
-        (ExtensionHeader, EXT, extend(to6("2001:db8:e::66"), 0, &[0, 1, 4, 0, 0, 0, 0])),
-        (ExtensionHeader, EXT, extend(to6("2001:db8:e::66"), 60, &[0, 1, 4, 0, 0, 0, 0])),
-        (Protocol, EXT, Ip::new("198.51.100.66", "198.51.100.1", 47, vec![0; 16])),
-        (Protocol, EXT, Ip::new("2001:db8:e::66", "2001:db8:e::1", 99, vec![0; 16])),
-        (Fragment, EXT, Ip { fragment: 0x2000, ..Ip::new("198.51.100.66", "198.51.100.1", TCP, vec![0; 512]) }),
-        (Fragment, MGMT, Ip { fragment: 0x2000, ..Ip::new("203.0.113.10", "203.0.113.1", UDP, vec![0; 512]) }),
+        (
+            RoutingHeader,
+            EXT,
+            extend(to6("2001:db8:e::66"), 43, &[0, 0, 1, 0, 0, 0, 0]),
+        ),
+        (
+            ExtensionHeader,
+            EXT,
+            extend(to6("2001:db8:e::66"), 0, &[0, 1, 4, 0, 0, 0, 0]),
+        ),
+        (
+            ExtensionHeader,
+            EXT,
+            extend(to6("2001:db8:e::66"), 60, &[0, 1, 4, 0, 0, 0, 0]),
+        ),
+        (
+            Protocol,
+            EXT,
+            Ip::new("198.51.100.66", "198.51.100.1", 47, vec![0; 16]),
+        ),
+        (
+            Protocol,
+            EXT,
+            Ip::new("2001:db8:e::66", "2001:db8:e::1", 99, vec![0; 16]),
+        ),
+        (
+            Fragment,
+            EXT,
+            Ip {
+                fragment: 0x2000,
+                ..Ip::new("198.51.100.66", "198.51.100.1", TCP, vec![0; 512])
+            },
+        ),
+        (
+            Fragment,
+            MGMT,
+            Ip {
+                fragment: 0x2000,
+                ..Ip::new("203.0.113.10", "203.0.113.1", UDP, vec![0; 512])
+            },
+        ),
         (Fragment, EXT, fragment6(0, large6())),
-        (Fragment, EXT, fragment6(1, Ip { protocol: TCP, ..large6() })),
-        (Fragment, MGMT, fragment6(1, udp("[2001:db8:2::10]:5060", "[2001:db8:2::1]:5060", &[0; 600]))),
+        (
+            Fragment,
+            EXT,
+            fragment6(
+                1,
+                Ip {
+                    protocol: TCP,
+                    ..large6()
+                },
+            ),
+        ),
+        (
+            Fragment,
+            MGMT,
+            fragment6(
+                1,
+                udp("[2001:db8:2::10]:5060", "[2001:db8:2::1]:5060", &[0; 600]),
+            ),
+        ),
         (FragmentTiny, EXT, fragment(0x2000, 8)),
         (FragmentTiny, EXT, fragment(0x0010, 0)),
         (FragmentTiny, EXT, fragment6(1, to6("2001:db8:e::66"))),
@@ -97,10 +174,22 @@ fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
         (MulticastDestination, EXT, from6("[ff02::fb]:5353")),
         (BroadcastDestination, EXT, from("255.255.255.255:5060")),
         (BroadcastDestination, EXT, from("198.51.100.255:5060")),
-        (PortZero, EXT, udp("198.51.100.66:0", "198.51.100.1:5060", sip)),
+        (
+            PortZero,
+            EXT,
+            udp("198.51.100.66:0", "198.51.100.1:5060", sip),
+        ),
         (PortZero, EXT, from("198.51.100.1:0")),
-        (PortZero, EXT, tcp("[2001:db8:e::66]:0", "[2001:db8:e::1]:5060", SYN, 1, 0)),
-        (SpoofedSource, INT, udp("192.0.3.1:5060", "192.0.2.1:5060", sip)),
+        (
+            PortZero,
+            EXT,
+            tcp("[2001:db8:e::66]:0", "[2001:db8:e::1]:5060", SYN, 1, 0),
+        ),
+        (
+            SpoofedSource,
+            INT,
+            udp("192.0.3.1:5060", "192.0.2.1:5060", sip),
+        ),
         (BogonSource, EXT, to("10.0.0.1")),
         (BogonSource, EXT, to("100.64.0.1")),
         (BogonSource, EXT, to("192.168.1.1")),
@@ -113,31 +202,75 @@ fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
         (NotGlobalSource, EXT, to6("fc00::1")),
         (ForeignAddress, EXT, from("203.0.113.1:8443")),
         (ForeignAddress, EXT, from("192.0.2.1:5060")),
-        (ForeignAddress, EXT, tcp("[2001:db8:e::66]:4000", "[2001:db8:2::1]:8443", SYN, 1, 0)),
-        (ForeignAddress, INT, udp("192.0.2.10:5060", "203.0.113.1:8443", sip)),
+        (
+            ForeignAddress,
+            EXT,
+            tcp("[2001:db8:e::66]:4000", "[2001:db8:2::1]:8443", SYN, 1, 0),
+        ),
+        (
+            ForeignAddress,
+            INT,
+            udp("192.0.2.10:5060", "203.0.113.1:8443", sip),
+        ),
         (Forward, EXT, from("192.0.2.10:5060")),
         (Forward, EXT, from("198.51.100.77:5060")),
         (Forward, EXT, from6("[2001:db8:1::10]:5060")),
         (NotOffered, EXT, from("198.51.100.1:1720")),
         (NotOffered, EXT, from6("[2001:db8:e::1]:2427")),
-        (NotOffered, EXT, tcp("198.51.100.66:4000", "198.51.100.1:8443", SYN, 1, 0)),
-        (NotOffered, EXT, tcp("[2001:db8:e::66]:4000", "[2001:db8:e::1]:22", SYN, 1, 0)),
-        (NotOffered, MGMT, udp("203.0.113.10:9", "203.0.113.1:5060", sip)),
+        (
+            NotOffered,
+            EXT,
+            tcp("198.51.100.66:4000", "198.51.100.1:8443", SYN, 1, 0),
+        ),
+        (
+            NotOffered,
+            EXT,
+            tcp("[2001:db8:e::66]:4000", "[2001:db8:e::1]:22", SYN, 1, 0),
+        ),
+        (
+            NotOffered,
+            MGMT,
+            udp("203.0.113.10:9", "203.0.113.1:5060", sip),
+        ),
         (CtInvalid, EXT, segment(ACK)),
         (CtInvalid, EXT, segment(SYN | ACK)),
         (CtInvalid, EXT, segment(RST)),
         (CtInvalid, EXT, segment6(FIN | ACK)),
-        (CtInvalid, EXT, icmp("198.51.100.66", "198.51.100.1", 0, 0, &[0, 1, 0, 1])),
+        (
+            CtInvalid,
+            EXT,
+            icmp("198.51.100.66", "198.51.100.1", 0, 0, &[0, 1, 0, 1]),
+        ),
         (CtInvalid, EXT, {
             let mut damaged = from("198.51.100.1:5060");
             damaged.payload[6] ^= 0xff;
             damaged
         }),
-        (Icmp, EXT, icmp("198.51.100.66", "198.51.100.1", 13, 0, &[0; 16])),
-        (Icmp, EXT, icmp("2001:db8:e::66", "2001:db8:e::1", 134, 0, &[0; 12])),
-        (NoPinhole, EXT, udp("198.51.100.10:4000", "198.51.100.1:20000", &rtp())),
-        (NoPinhole, EXT, udp("[2001:db8:e::10]:4000", "[2001:db8:e::1]:20001", &rtp())),
-        (NoPinhole, INT, udp("192.0.2.10:4000", "192.0.2.1:16384", &rtp())),
+        (
+            Icmp,
+            EXT,
+            icmp("198.51.100.66", "198.51.100.1", 13, 0, &[0; 16]),
+        ),
+        (
+            Icmp,
+            EXT,
+            icmp("2001:db8:e::66", "2001:db8:e::1", 134, 0, &[0; 12]),
+        ),
+        (
+            NoPinhole,
+            EXT,
+            udp("198.51.100.10:4000", "198.51.100.1:20000", &rtp()),
+        ),
+        (
+            NoPinhole,
+            EXT,
+            udp("[2001:db8:e::10]:4000", "[2001:db8:e::1]:20001", &rtp()),
+        ),
+        (
+            NoPinhole,
+            INT,
+            udp("192.0.2.10:4000", "192.0.2.1:16384", &rtp()),
+        ),
     ];
     for flags in [
         0,
@@ -156,17 +289,40 @@ fn single_packets() -> Vec<(Reason, usize, Vec<u8>)> {
     }
     // Each zone's prefix on each other zone's wire.
     let hosts = [
-        ("198.51.100.66", "2001:db8:e::66", "198.51.100.1", "2001:db8:e::1"),
+        (
+            "198.51.100.66",
+            "2001:db8:e::66",
+            "198.51.100.1",
+            "2001:db8:e::1",
+        ),
         ("192.0.2.10", "2001:db8:1::10", "192.0.2.1", "2001:db8:1::1"),
-        ("203.0.113.10", "2001:db8:2::10", "203.0.113.1", "2001:db8:2::1"),
+        (
+            "203.0.113.10",
+            "2001:db8:2::10",
+            "203.0.113.1",
+            "2001:db8:2::1",
+        ),
     ];
     for (wire, (_, _, own4, own6)) in hosts.iter().enumerate() {
-        for (_, (source4, source6, ..)) in hosts.iter().enumerate().filter(|(other, _)| *other != wire) {
-            cases.push((SpoofedSource, wire, udp(&format!("{source4}:9"), &format!("{own4}:5060"), sip)));
-            cases.push((SpoofedSource, wire, udp(&format!("[{source6}]:9"), &format!("[{own6}]:5060"), sip)));
+        for (_, (source4, source6, ..)) in
+            hosts.iter().enumerate().filter(|(other, _)| *other != wire)
+        {
+            cases.push((
+                SpoofedSource,
+                wire,
+                udp(&format!("{source4}:9"), &format!("{own4}:5060"), sip),
+            ));
+            cases.push((
+                SpoofedSource,
+                wire,
+                udp(&format!("[{source6}]:9"), &format!("[{own6}]:5060"), sip),
+            ));
         }
     }
-    cases.into_iter().map(|(reason, link, packet)| (reason, link, packet.bytes())).collect()
+    cases
+        .into_iter()
+        .map(|(reason, link, packet)| (reason, link, packet.bytes()))
+        .collect()
 }
 
 fn expected(reason: Reason, link: usize) -> BTreeMap<String, u64> {
@@ -175,29 +331,47 @@ fn expected(reason: Reason, link: usize) -> BTreeMap<String, u64> {
 
 #[test]
 fn each_packet_moves_exactly_one_counter_and_none_is_answered() {
-    let Some(mut bench) = Bench::new("refusals") else { return };
+    let Some(mut bench) = Bench::new("refusals") else {
+        return;
+    };
     for (index, (reason, link, packet)) in single_packets().into_iter().enumerate() {
         bench.zero();
         bench.arrive(link, &packet);
-        assert_eq!(bench.await_drops(), expected(reason, link), "case {index}: {reason} {packet:02x?}");
+        assert_eq!(
+            bench.await_drops(),
+            expected(reason, link),
+            "case {index}: {reason} {packet:02x?}"
+        );
         for link in 0..3 {
-            assert_eq!(bench.sent(link), Vec::<Vec<u8>>::new(), "case {index}: {reason}");
+            assert_eq!(
+                bench.sent(link),
+                Vec::<Vec<u8>>::new(),
+                "case {index}: {reason}"
+            );
         }
     }
 }
 
 #[test]
 fn what_the_kernel_itself_discards_reaches_nobody() {
-    let Some(mut bench) = Bench::new("discards") else { return };
+    let Some(mut bench) = Bench::new("discards") else {
+        return;
+    };
     let socket = wire::udp("[2001:db8:e::1]:5060", mark::LISTEN_SIP);
     socket.set_nonblocking(true).unwrap();
     // ip6_rcv judges these before any hook; its count is Ip6InHdrErrors.
     for source in ["::1", "ff02::1", "ff0e::1"] {
-        bench.arrive(EXT, &udp(&format!("[{source}]:5060"), "[2001:db8:e::1]:5060", b"x").bytes());
+        bench.arrive(
+            EXT,
+            &udp(&format!("[{source}]:5060"), "[2001:db8:e::1]:5060", b"x").bytes(),
+        );
     }
     let mut buffer = [core::mem::MaybeUninit::uninit(); 16];
     assert!(socket.recv(&mut buffer).is_err());
-    assert_eq!((bench.sent(EXT), bench.drops()), (Vec::new(), BTreeMap::new()));
+    assert_eq!(
+        (bench.sent(EXT), bench.drops()),
+        (Vec::new(), BTreeMap::new())
+    );
 }
 
 /// Sends packets with all rates forgotten; which counters moved.
@@ -227,22 +401,31 @@ fn assert_only(drops: &BTreeMap<String, u64>, reason: Reason, link: usize, sent:
     let counter = drop_counter(reason.word(), ZONES[link]);
     assert_eq!(drops.keys().collect::<Vec<_>>(), [&counter], "{reason}");
     let refused = usize::try_from(drops[&counter]).unwrap();
-    assert!((1..sent).contains(&refused), "{reason}: {refused} of {sent}");
+    assert!(
+        (1..sent).contains(&refused),
+        "{reason}: {refused} of {sent}"
+    );
 }
 
 #[test]
 fn what_is_too_much_is_refused_for_its_own_reason_and_a_neighbour_loses_nothing() {
-    let Some(mut bench) = Bench::new("rates") else { return };
+    let Some(mut bench) = Bench::new("rates") else {
+        return;
+    };
     bench.load(&tight());
     let sip = |source: &str| udp(source, "198.51.100.1:5060", b"OPTIONS").bytes();
     let many = |packet: Vec<u8>, count| vec![packet; count];
 
-    let _sockets = ["198.51.100.1:5060", "[2001:db8:e::1]:5060"].map(|local| wire::udp(local, mark::LISTEN_SIP));
+    let _sockets = ["198.51.100.1:5060", "[2001:db8:e::1]:5060"]
+        .map(|local| wire::udp(local, mark::LISTEN_SIP));
     let drops = flood(&mut bench, EXT, &many(sip("198.51.100.66:5060"), 20));
     assert_only(&drops, Reason::UdpRate, EXT, 20);
     bench.zero();
     bench.arrive(EXT, &sip("198.51.100.67:5060"));
-    bench.arrive(EXT, &udp("[2001:db8:e::67]:5060", "[2001:db8:e::1]:5060", b"OPTIONS").bytes());
+    bench.arrive(
+        EXT,
+        &udp("[2001:db8:e::67]:5060", "[2001:db8:e::1]:5060", b"OPTIONS").bytes(),
+    );
     assert_eq!(bench.drops(), BTreeMap::new());
 
     bench.add("greylist4", "198.51.100.68");
@@ -252,14 +435,34 @@ fn what_is_too_much_is_refused_for_its_own_reason_and_a_neighbour_loses_nothing(
     assert_only(&drops, Reason::PeerRate, EXT, 200);
 
     let _listener = wire::listener("198.51.100.1:5060", mark::LISTEN_SIP);
-    let syn = |port: u16| tcp(&format!("198.51.100.66:{port}"), "198.51.100.1:5060", SYN, 1, 0).bytes();
+    let syn = |port: u16| {
+        tcp(
+            &format!("198.51.100.66:{port}"),
+            "198.51.100.1:5060",
+            SYN,
+            1,
+            0,
+        )
+        .bytes()
+    };
     let drops = flood(&mut bench, EXT, &(4000..4020).map(syn).collect::<Vec<_>>());
     assert_only(&drops, Reason::SynRate, EXT, 20);
 
-    let echo = |sequence: u8| icmp("198.51.100.66", "198.51.100.1", 8, 0, &[0, 1, 0, sequence]).bytes();
+    let echo =
+        |sequence: u8| icmp("198.51.100.66", "198.51.100.1", 8, 0, &[0, 1, 0, sequence]).bytes();
     let drops = flood(&mut bench, EXT, &(0..20).map(echo).collect::<Vec<_>>());
     assert_only(&drops, Reason::IcmpRate, EXT, 20);
-    let mut solicit = icmp("2001:db8:e::66", "2001:db8:e::1", 135, 0, &[[0; 4].as_slice(), &[0x20, 1, 0x0d, 0xb8, 0, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]].concat());
+    let mut solicit = icmp(
+        "2001:db8:e::66",
+        "2001:db8:e::1",
+        135,
+        0,
+        &[
+            [0; 4].as_slice(),
+            &[0x20, 1, 0x0d, 0xb8, 0, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        ]
+        .concat(),
+    );
     solicit.hop_limit = 255;
     let drops = flood(&mut bench, EXT, &many(solicit.bytes(), 20));
     assert_only(&drops, Reason::IcmpRate, EXT, 20);
@@ -268,12 +471,20 @@ fn what_is_too_much_is_refused_for_its_own_reason_and_a_neighbour_loses_nothing(
     policy.limits.sip_rate_per_source = 1000;
     bench.load(&policy);
     let flows = |port: u16| sip(&format!("198.51.100.69:{port}"));
-    let drops = flood(&mut bench, EXT, &(4000..4020).map(flows).collect::<Vec<_>>());
+    let drops = flood(
+        &mut bench,
+        EXT,
+        &(4000..4020).map(flows).collect::<Vec<_>>(),
+    );
     assert_only(&drops, Reason::NewRate, EXT, 20);
     policy.limits.flow_rate_per_source = 1000;
     policy.limits.flow_rate = 1;
     bench.load(&policy);
-    let drops = flood(&mut bench, EXT, &(5000..5020).map(flows).collect::<Vec<_>>());
+    let drops = flood(
+        &mut bench,
+        EXT,
+        &(5000..5020).map(flows).collect::<Vec<_>>(),
+    );
     assert_only(&drops, Reason::NewRate, EXT, 20);
     policy.limits.syn_rate = 1;
     policy.limits.connections_per_source = 1000;
@@ -288,14 +499,19 @@ fn what_is_too_much_is_refused_for_its_own_reason_and_a_neighbour_loses_nothing(
     let drops = flood(&mut bench, EXT, &(7000..7020).map(syn).collect::<Vec<_>>());
     assert_only(&drops, Reason::Connections, EXT, 20);
 
-    let first = Ip { fragment: 0x2000, ..Ip::new("198.51.100.66", "198.51.100.1", UDP, vec![0; 512]) };
+    let first = Ip {
+        fragment: 0x2000,
+        ..Ip::new("198.51.100.66", "198.51.100.1", UDP, vec![0; 512])
+    };
     let drops = flood(&mut bench, EXT, &many(first.bytes(), 4000));
     assert_only(&drops, Reason::FragmentRate, EXT, 4000);
 }
 
 #[test]
 fn through_a_pinhole_passes_the_shape_of_media_and_only_from_its_peer() {
-    let Some(mut bench) = Bench::new("pinholes") else { return };
+    let Some(mut bench) = Bench::new("pinholes") else {
+        return;
+    };
     let socket = wire::udp("198.51.100.1:20000", mark::MEDIA);
     bench.add("media_peer4", "198.51.100.1 . 20000 . 198.51.100.10 . 4000");
     let received = |bench: &mut Bench, peer: &str, payload: &[u8]| {
@@ -324,12 +540,21 @@ fn through_a_pinhole_passes_the_shape_of_media_and_only_from_its_peer() {
         assert_eq!(received(&mut bench, peer, &payload(least)), Ok(least));
         assert_eq!(received(&mut bench, peer, &payload(1472)), Ok(1472));
         for wrong in [least - 1, 1473] {
-            assert_eq!(received(&mut bench, peer, &payload(wrong)), Err("drop/media-size/external".into()));
+            assert_eq!(
+                received(&mut bench, peer, &payload(wrong)),
+                Err("drop/media-size/external".into())
+            );
         }
     }
-    assert_eq!(received(&mut bench, peer, &[]), Err("drop/media-shape/external".into()));
+    assert_eq!(
+        received(&mut bench, peer, &[]),
+        Err("drop/media-shape/external".into())
+    );
     for stranger in ["198.51.100.10:4001", "198.51.100.66:4000"] {
-        assert_eq!(received(&mut bench, stranger, &rtp()), Err("drop/no-pinhole/external".into()));
+        assert_eq!(
+            received(&mut bench, stranger, &rtp()),
+            Err("drop/no-pinhole/external".into())
+        );
     }
     bench.add("media_host4", "198.51.100.1 . 20000 . 198.51.100.11");
     assert!(received(&mut bench, "198.51.100.11:9999", &rtp()).is_ok());
@@ -341,14 +566,24 @@ fn through_a_pinhole_passes_the_shape_of_media_and_only_from_its_peer() {
     let tracked = std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap_or_default();
     assert!(!tracked.contains("20000"), "{tracked}");
     bench.load(&tight());
-    let drops = flood(&mut bench, EXT, &vec![udp(peer, "198.51.100.1:20000", &rtp()).bytes(); 20]);
+    let drops = flood(
+        &mut bench,
+        EXT,
+        &vec![udp(peer, "198.51.100.1:20000", &rtp()).bytes(); 20],
+    );
     assert_only(&drops, Reason::MediaRate, EXT, 20);
 }
 
 #[test]
 fn a_ban_is_as_fine_as_it_says_and_the_allow_list_wins() {
-    let Some(mut bench) = Bench::new("bans") else { return };
-    let _sockets = [("198.51.100.1:5060", mark::LISTEN_SIP), ("198.51.100.1:20000", mark::MEDIA)].map(|(a, m)| wire::udp(a, m));
+    let Some(mut bench) = Bench::new("bans") else {
+        return;
+    };
+    let _sockets = [
+        ("198.51.100.1:5060", mark::LISTEN_SIP),
+        ("198.51.100.1:20000", mark::MEDIA),
+    ]
+    .map(|(a, m)| wire::udp(a, m));
     let verdict = |bench: &mut Bench, source: &str| {
         bench.zero();
         bench.arrive(EXT, &udp(source, "198.51.100.1:5060", b"x").bytes());
@@ -357,14 +592,20 @@ fn a_ban_is_as_fine_as_it_says_and_the_allow_list_wins() {
     let banned = vec!["drop/ban/external".to_owned()];
     bench.add("ban_flow_sip4", "198.51.100.66 . 5060 timeout 60s");
     assert_eq!(verdict(&mut bench, "198.51.100.66:5060"), banned);
-    assert_eq!(verdict(&mut bench, "198.51.100.66:5061"), Vec::<String>::new());
+    assert_eq!(
+        verdict(&mut bench, "198.51.100.66:5061"),
+        Vec::<String>::new()
+    );
     bench.add("ban_host_sip4", "198.51.100.67 timeout 60s");
     assert_eq!(verdict(&mut bench, "198.51.100.67:9"), banned);
     bench.add("ban_host_all4", "198.51.100.68 timeout 60s");
     assert_eq!(verdict(&mut bench, "198.51.100.68:9"), banned);
     bench.add("ban_flow_all4", "198.51.100.69 . 9 timeout 60s");
     assert_eq!(verdict(&mut bench, "198.51.100.69:9"), banned);
-    assert_eq!(verdict(&mut bench, "198.51.100.69:10"), Vec::<String>::new());
+    assert_eq!(
+        verdict(&mut bench, "198.51.100.69:10"),
+        Vec::<String>::new()
+    );
     // A banned host's media is cut only by a ban from everything.
     bench.add("media_any4", "198.51.100.1 . 20000");
     let media = |bench: &mut Bench, source: &str| {
@@ -372,25 +613,40 @@ fn a_ban_is_as_fine_as_it_says_and_the_allow_list_wins() {
         bench.arrive(EXT, &udp(source, "198.51.100.1:20000", &rtp()).bytes());
         bench.drops().into_keys().collect::<Vec<_>>()
     };
-    assert_eq!(media(&mut bench, "198.51.100.67:4000"), Vec::<String>::new());
+    assert_eq!(
+        media(&mut bench, "198.51.100.67:4000"),
+        Vec::<String>::new()
+    );
     assert_eq!(media(&mut bench, "198.51.100.68:4000"), banned);
     let mut policy = lab();
-    policy.zones[0].allow_list = vec!["198.51.100.64/30".parse().unwrap(), "198.51.100.68/32".parse().unwrap()];
+    policy.zones[0].allow_list = vec![
+        "198.51.100.64/30".parse().unwrap(),
+        "198.51.100.68/32".parse().unwrap(),
+    ];
     bench.load(&policy);
     for source in ["198.51.100.66:5060", "198.51.100.67:9", "198.51.100.68:9"] {
-        assert_eq!(verdict(&mut bench, source), Vec::<String>::new(), "{source}");
+        assert_eq!(
+            verdict(&mut bench, source),
+            Vec::<String>::new(),
+            "{source}"
+        );
     }
 }
 
 #[test]
 fn a_family_that_a_zone_does_not_have_is_refused() {
-    let Some(mut bench) = Bench::new("families") else { return };
+    let Some(mut bench) = Bench::new("families") else {
+        return;
+    };
     let mut policy = lab();
     policy.zones[0].v6 = None;
     bench.load(&policy);
     let packets = [
         udp("[2001:db8:e::66]:5060", "[2001:db8:e::1]:5060", b"x"),
-        Ip { hop_limit: 255, ..icmp("2001:db8:e::66", "ff02::1:ff00:1", 135, 0, &[0; 20]) },
+        Ip {
+            hop_limit: 255,
+            ..icmp("2001:db8:e::66", "ff02::1:ff00:1", 135, 0, &[0; 20])
+        },
     ];
     for packet in packets {
         bench.zero();
@@ -400,13 +656,18 @@ fn a_family_that_a_zone_does_not_have_is_refused() {
     policy.zones[0].v4 = None;
     bench.load(&policy);
     bench.zero();
-    bench.arrive(EXT, &udp("198.51.100.66:5060", "198.51.100.1:5060", b"x").bytes());
+    bench.arrive(
+        EXT,
+        &udp("198.51.100.66:5060", "198.51.100.1:5060", b"x").bytes(),
+    );
     assert_eq!(bench.await_drops(), expected(Reason::FamilyOff, EXT));
 }
 
 #[test]
 fn closed_and_unknown_links_pass_nothing() {
-    let Some(mut bench) = Bench::new("closed") else { return };
+    let Some(mut bench) = Bench::new("closed") else {
+        return;
+    };
     let _socket = wire::udp("198.51.100.1:5060", mark::LISTEN_SIP);
     let packet = udp("198.51.100.66:5060", "198.51.100.1:5060", b"x").bytes();
     let unknown: BTreeMap<_, _> = [("drop/unknown-interface/none".to_owned(), 1)].into();
@@ -422,17 +683,25 @@ fn closed_and_unknown_links_pass_nothing() {
 
 #[test]
 fn a_packet_that_met_two_rulesets_is_refused() {
-    let Some(mut bench) = Bench::new("between commits") else { return };
+    let Some(mut bench) = Bench::new("between commits") else {
+        return;
+    };
     let text = render(&lab()).transaction(&bench_present(&mut bench));
     // As if the commit came between the raw hook and input: there another ruleset's stamp is looked for.
-    let spoilt: String = text.lines().map(|line| line.replace("meta mark != 0x", "meta mark != 0x7") + "\n").collect();
+    let spoilt: String = text
+        .lines()
+        .map(|line| line.replace("meta mark != 0x", "meta mark != 0x7") + "\n")
+        .collect();
     let spoilt = spoilt.lines().map(|line| match line.find("!= 0x7") {
         Some(at) => format!("{}{}\n", &line[..at + 13], &line[at + 14..]),
         None => format!("{line}\n"),
     });
     bench.nft(&spoilt.collect::<String>());
     bench.zero();
-    bench.arrive(EXT, &udp("198.51.100.66:5060", "198.51.100.1:5060", b"x").bytes());
+    bench.arrive(
+        EXT,
+        &udp("198.51.100.66:5060", "198.51.100.1:5060", b"x").bytes(),
+    );
     assert_eq!(bench.await_drops(), expected(Reason::BetweenCommits, EXT));
 }
 
@@ -443,9 +712,14 @@ fn bench_present(bench: &mut Bench) -> firewall::nftables::Present {
 
 #[test]
 fn from_inside_a_socket_sends_only_whereto_it_was_lent() {
-    let Some(mut bench) = Bench::new("egress") else { return };
+    let Some(mut bench) = Bench::new("egress") else {
+        return;
+    };
     let denied = |result: std::io::Result<usize>| {
-        assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            result.unwrap_err().kind(),
+            std::io::ErrorKind::PermissionDenied
+        );
     };
     let to = |address: &str| address.parse::<std::net::SocketAddr>().unwrap().into();
     let try_to = |bench: &mut Bench, socket: &socket2::Socket, peer: &str, payload: &[u8]| {
@@ -466,55 +740,129 @@ fn from_inside_a_socket_sends_only_whereto_it_was_lent() {
     };
 
     let listener = wire::udp("198.51.100.1:5060", mark::LISTEN_SIP);
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.66:5060", b"x"), "drop/egress-listener/external");
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.20:5060", b"x"), "");
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.20:5061", b"x"), "drop/egress-listener/external");
-    assert_eq!(try_to(&mut bench, &listener, "192.0.2.10:5060", b"x"), "drop/egress-source/internal");
-    assert_eq!(try_to(&mut bench, &listener, "203.0.113.1:8443", b"x"), "drop/egress-self/none");
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.66:5060", b"x"),
+        "drop/egress-listener/external"
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.20:5060", b"x"),
+        ""
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.20:5061", b"x"),
+        "drop/egress-listener/external"
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "192.0.2.10:5060", b"x"),
+        "drop/egress-source/internal"
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "203.0.113.1:8443", b"x"),
+        "drop/egress-self/none"
+    );
     // Who wrote first is answered, at that address and port alone.
-    bench.arrive(EXT, &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes());
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.10:4321", b"x"), "");
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.10:4322", b"x"), "drop/egress-listener/external");
+    bench.arrive(
+        EXT,
+        &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes(),
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.10:4321", b"x"),
+        ""
+    );
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.10:4322", b"x"),
+        "drop/egress-listener/external"
+    );
     // Who was answered and wrote again may be called without a connection entry.
-    bench.arrive(EXT, &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes());
-    let flows = std::process::Command::new("nft").args(["list", "set", "inet", "gatehouse", "sip_flow4"]).output().unwrap();
+    bench.arrive(
+        EXT,
+        &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes(),
+    );
+    let flows = std::process::Command::new("nft")
+        .args(["list", "set", "inet", "gatehouse", "sip_flow4"])
+        .output()
+        .unwrap();
     let flows = String::from_utf8(flows.stdout).unwrap();
-    assert!(flows.contains("198.51.100.1 . 5060 . 198.51.100.10 . 4321"), "{flows}");
+    assert!(
+        flows.contains("198.51.100.1 . 5060 . 198.51.100.10 . 4321"),
+        "{flows}"
+    );
     bench.add("sip_flow4", "198.51.100.1 . 5060 . 198.51.100.12 . 4321");
-    assert_eq!(try_to(&mut bench, &listener, "198.51.100.12:4321", b"x"), "");
+    assert_eq!(
+        try_to(&mut bench, &listener, "198.51.100.12:4321", b"x"),
+        ""
+    );
     let sip6 = wire::udp("[2001:db8:e::1]:5060", mark::LISTEN_SIP);
-    assert_eq!(try_to(&mut bench, &sip6, "[2001:db8:e::66]:5060", b"x"), "drop/egress-listener/external");
+    assert_eq!(
+        try_to(&mut bench, &sip6, "[2001:db8:e::66]:5060", b"x"),
+        "drop/egress-listener/external"
+    );
     assert_eq!(try_to(&mut bench, &sip6, "[2001:db8:e::21]:5060", b"x"), "");
 
     let media = wire::udp("198.51.100.1:20000", mark::MEDIA);
-    assert_eq!(try_to(&mut bench, &media, "198.51.100.10:4000", &rtp()), "drop/egress-media/external");
+    assert_eq!(
+        try_to(&mut bench, &media, "198.51.100.10:4000", &rtp()),
+        "drop/egress-media/external"
+    );
     bench.add("media_out4", "198.51.100.1 . 20000 . 198.51.100.10 . 4000");
     assert_eq!(try_to(&mut bench, &media, "198.51.100.10:4000", &rtp()), "");
-    assert_eq!(try_to(&mut bench, &media, "198.51.100.10:4001", &rtp()), "drop/egress-media/external");
+    assert_eq!(
+        try_to(&mut bench, &media, "198.51.100.10:4001", &rtp()),
+        "drop/egress-media/external"
+    );
     for shape in [&[200; 100][..], &[128; 7], &[128; 1473], &[]] {
-        assert_eq!(try_to(&mut bench, &media, "198.51.100.10:4000", shape), "drop/egress-shape/external");
+        assert_eq!(
+            try_to(&mut bench, &media, "198.51.100.10:4000", shape),
+            "drop/egress-shape/external"
+        );
     }
     // The kernel's own group reports bear an option (RFC 3376 §4).
     bench.zero();
-    media.join_multicast_v4(&"239.1.1.1".parse().unwrap(), &"198.51.100.1".parse().unwrap()).unwrap();
-    assert!(bench.await_drops().contains_key("drop/egress-options/external"));
+    media
+        .join_multicast_v4(
+            &"239.1.1.1".parse().unwrap(),
+            &"198.51.100.1".parse().unwrap(),
+        )
+        .unwrap();
+    assert!(
+        bench
+            .await_drops()
+            .contains_key("drop/egress-options/external")
+    );
 
     let connecting = wire::udp("198.51.100.1:0", mark::CONNECT_SIP);
-    assert_eq!(try_to(&mut bench, &connecting, "198.51.100.21:5060", b"x"), "");
-    assert_eq!(try_to(&mut bench, &connecting, "198.51.100.66:5060", b"x"), "drop/egress-connect/external");
+    assert_eq!(
+        try_to(&mut bench, &connecting, "198.51.100.21:5060", b"x"),
+        ""
+    );
+    assert_eq!(
+        try_to(&mut bench, &connecting, "198.51.100.66:5060", b"x"),
+        "drop/egress-connect/external"
+    );
     let unmarked = wire::udp("198.51.100.1:0", 0);
-    assert_eq!(try_to(&mut bench, &unmarked, "198.51.100.20:5060", b"x"), "drop/egress-unmarked/external");
+    assert_eq!(
+        try_to(&mut bench, &unmarked, "198.51.100.20:5060", b"x"),
+        "drop/egress-unmarked/external"
+    );
 
     // A port that nobody holds: the kernel would complain.
     drop(listener);
     bench.zero();
-    bench.arrive(EXT, &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes());
-    assert_eq!(bench.await_drops(), [("drop/egress-icmp/external".to_owned(), 1)].into());
+    bench.arrive(
+        EXT,
+        &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes(),
+    );
+    assert_eq!(
+        bench.await_drops(),
+        [("drop/egress-icmp/external".to_owned(), 1)].into()
+    );
 
     bench.load(&tight());
     bench.forget();
     bench.zero();
-    let refused = (0..20).filter(|_| media.send_to(&rtp(), &to("198.51.100.10:4000")).is_err()).count();
+    let refused = (0..20)
+        .filter(|_| media.send_to(&rtp(), &to("198.51.100.10:4000")).is_err())
+        .count();
     assert_only(&bench.drops(), Reason::EgressRate, EXT, 20);
     assert!(refused >= 18, "{refused}");
 }
@@ -526,7 +874,9 @@ fn the_tests_here_meet_every_reason() {
         .iter()
         .filter(|reason| {
             let variant = format!("{reason:?}");
-            !source.contains(&format!("({variant}, ")) && !source.contains(&format!("Reason::{variant},")) && !source.contains(reason.word())
+            !source.contains(&format!("({variant}, "))
+                && !source.contains(&format!("Reason::{variant},"))
+                && !source.contains(reason.word())
         })
         .collect();
     assert_eq!(missing, BTreeSet::new());

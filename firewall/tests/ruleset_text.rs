@@ -7,17 +7,28 @@ use appliance_config::Document;
 use firewall::{nftables::render, policy::Policy};
 
 fn compare(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
     if std::env::var_os("GATEHOUSE_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     let first = golden.lines().zip(text.lines()).position(|(a, b)| a != b);
-    assert!(golden == text, "{name} differs, first at line {first:?}; GATEHOUSE_BLESS=1 writes it anew");
+    assert!(
+        golden == text,
+        "{name} differs, first at line {first:?}; GATEHOUSE_BLESS=1 writes it anew"
+    );
 }
 
 fn lab() -> Policy {
-    Policy::of(&Document::parse(include_str!("../../tests/lab/gatehouse.toml"), "gatehouse.toml").unwrap())
+    Policy::of(
+        &Document::parse(
+            include_str!("../../tests/lab/gatehouse.toml"),
+            "gatehouse.toml",
+        )
+        .unwrap(),
+    )
 }
 
 #[test]
@@ -33,7 +44,10 @@ fn the_closed_ruleset_is_the_reviewed_one() {
 #[test]
 fn no_rule_accepts_a_range_of_ports() {
     let text = render(&lab()).text();
-    let ranges: Vec<_> = text.lines().filter(|line| line.contains("16384-32767")).collect();
+    let ranges: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("16384-32767"))
+        .collect();
     assert!(!ranges.is_empty());
     for line in ranges {
         assert!(line.contains("goto media/"), "{line}");
@@ -44,7 +58,11 @@ fn no_rule_accepts_a_range_of_ports() {
 fn every_base_chain_drops_what_no_rule_names() {
     for policy in [lab(), Policy::closed()] {
         let ruleset = render(&policy);
-        let bases: Vec<_> = ruleset.chains().iter().filter_map(|chain| chain.base).collect();
+        let bases: Vec<_> = ruleset
+            .chains()
+            .iter()
+            .filter_map(|chain| chain.base)
+            .collect();
         assert_eq!(bases.len(), 6);
         assert!(bases.iter().all(|base| base.ends_with("policy drop;")));
     }
@@ -54,6 +72,9 @@ fn every_base_chain_drops_what_no_rule_names() {
 fn no_rule_uses_an_anonymous_set() {
     let ruleset = render(&lab());
     for rule in ruleset.chains().iter().flat_map(|chain| &chain.rules) {
-        assert!(!rule.contains('{') || rule.contains("update @") || rule.contains("add @"), "{rule}");
+        assert!(
+            !rule.contains('{') || rule.contains("update @") || rule.contains("add @"),
+            "{rule}"
+        );
     }
 }

@@ -47,7 +47,8 @@ impl<K: Kernel> Loader<K> {
 
 impl<K: Kernel + Send + 'static> Ruleset for Loader<K> {
     fn close(&mut self) -> Result<(), String> {
-        self.load(&Policy::closed()).map_err(|error| error.to_string())
+        self.load(&Policy::closed())
+            .map_err(|error| error.to_string())
     }
 
     fn commit(&mut self, revision: u64, document: &str) -> Result<Committed, String> {
@@ -57,12 +58,19 @@ impl<K: Kernel + Send + 'static> Ruleset for Loader<K> {
             return Err("there is no configuration".to_owned());
         }
         let document = Document::parse(document, "gatehouse.toml").map_err(|offences| {
-            let said: Vec<String> = offences.iter().take(MAX_OFFENCES).map(ToString::to_string).collect();
+            let said: Vec<String> = offences
+                .iter()
+                .take(MAX_OFFENCES)
+                .map(ToString::to_string)
+                .collect();
             said.join("; ")
         })?;
         let policy = Policy::of(&document);
         self.load(&policy).map_err(|error| error.to_string())?;
-        Ok(Committed { permissions: permissions(&document, &policy), settings: to_settings(&document, revision) })
+        Ok(Committed {
+            permissions: permissions(&document, &policy),
+            settings: to_settings(&document, revision),
+        })
     }
 }
 
@@ -121,12 +129,21 @@ mod tests {
     fn an_empty_document_closes() {
         let mut loader = Loader::new(Recorder::default());
         assert!(loader.commit(1, "").is_err());
-        assert_eq!(loader.kernel.transactions, [render(&Policy::closed()).transaction(&Present::default())]);
+        assert_eq!(
+            loader.kernel.transactions,
+            [render(&Policy::closed()).transaction(&Present::default())]
+        );
     }
 
     #[test]
     fn what_the_kernel_refuses_is_said() {
-        let mut loader = Loader::new(Recorder { refuses: true, ..Recorder::default() });
-        assert_eq!(loader.commit(1, LAB).unwrap_err(), "nft refused the ruleset: no");
+        let mut loader = Loader::new(Recorder {
+            refuses: true,
+            ..Recorder::default()
+        });
+        assert_eq!(
+            loader.commit(1, LAB).unwrap_err(),
+            "nft refused the ruleset: no"
+        );
     }
 }

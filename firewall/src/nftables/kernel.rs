@@ -71,8 +71,13 @@ impl Nft {
     /// # Errors
     /// `Missing`.
     pub fn find() -> Result<Self, KernelError> {
-        let place = PLACES.iter().find(|place| Path::new(place).is_file()).ok_or(KernelError::Missing)?;
-        Ok(Self { program: PathBuf::from(place) })
+        let place = PLACES
+            .iter()
+            .find(|place| Path::new(place).is_file())
+            .ok_or(KernelError::Missing)?;
+        Ok(Self {
+            program: PathBuf::from(place),
+        })
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Result<String, KernelError> {
@@ -111,7 +116,10 @@ impl Kernel for Nft {
 
     fn list(&mut self) -> Result<String, KernelError> {
         let tables = self.run(&["list", "tables", "inet"], "")?;
-        if !tables.lines().any(|line| line.trim() == format!("table inet {TABLE}")) {
+        if !tables
+            .lines()
+            .any(|line| line.trim() == format!("table inet {TABLE}"))
+        {
             return Ok(String::new());
         }
         self.run(&["-s", "-t", "list", "table", "inet", TABLE], "")
@@ -123,7 +131,12 @@ impl Kernel for Nft {
 pub fn parse(listing: &str) -> Present {
     let mut present = Present::default();
     for line in listing.lines() {
-        let Some(line) = line.strip_prefix('\t').filter(|line| !line.starts_with('\t')) else { continue };
+        let Some(line) = line
+            .strip_prefix('\t')
+            .filter(|line| !line.starts_with('\t'))
+        else {
+            continue;
+        };
         let mut words = line.split_whitespace();
         let (kind, name) = (words.next(), words.next().map(ToOwned::to_owned));
         match kind {

@@ -6,9 +6,11 @@
 //! | [`ruleset`] | chains and counters as a value, and the transaction that puts them in place |
 //! | [`render`] | a policy's ruleset |
 //! | [`kernel`] | the program that loads it, behind a trait |
+//! | [`difference`] | what changes from one ruleset to another |
 //! | [`commit`] | a document's way into the kernel |
 
 pub mod commit;
+pub mod difference;
 pub mod kernel;
 pub mod names;
 pub mod render;

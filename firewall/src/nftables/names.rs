@@ -197,9 +197,11 @@ impl Set {
         match self {
             Self::MediaPeer | Self::MediaOut | Self::SipFlow => &[Address, Port, Address, Port],
             Self::MediaHost => &[Address, Port, Address],
-            Self::MediaAny | Self::MediaRate | Self::MediaOutRate | Self::BanFlowSip | Self::BanFlowAll => {
-                &[Address, Port]
-            }
+            Self::MediaAny
+            | Self::MediaRate
+            | Self::MediaOutRate
+            | Self::BanFlowSip
+            | Self::BanFlowAll => &[Address, Port],
             Self::BanHostSip
             | Self::BanHostAll
             | Self::Greylist
@@ -253,8 +255,17 @@ impl Set {
         match self {
             Self::MediaAny | Self::MediaHost | Self::MediaPeer | Self::MediaOut => 32_768,
             Self::MediaRate | Self::MediaOutRate | Self::PeerRate => 32_768,
-            Self::BanHostSip | Self::BanHostAll | Self::BanFlowSip | Self::BanFlowAll | Self::Greylist => 65_536,
-            Self::SipFlow | Self::UdpRate | Self::GreyRate | Self::SynRate | Self::FlowRate | Self::Connections => 65_536,
+            Self::BanHostSip
+            | Self::BanHostAll
+            | Self::BanFlowSip
+            | Self::BanFlowAll
+            | Self::Greylist => 65_536,
+            Self::SipFlow
+            | Self::UdpRate
+            | Self::GreyRate
+            | Self::SynRate
+            | Self::FlowRate
+            | Self::Connections => 65_536,
         }
     }
 }

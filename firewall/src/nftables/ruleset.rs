@@ -45,7 +45,11 @@ impl Ruleset {
     #[must_use]
     pub(super) fn new(mut chains: Vec<Chain>, counters: BTreeSet<String>) -> Self {
         let mut hash = 0x811c_9dc5_u32;
-        for octet in chains.iter().flat_map(|chain| chain.rules.iter().chain([&chain.name])).flat_map(|s| s.bytes()) {
+        for octet in chains
+            .iter()
+            .flat_map(|chain| chain.rules.iter().chain([&chain.name]))
+            .flat_map(|s| s.bytes())
+        {
             // FNV-1a. Two rulesets in sequence should differ in it; no enemy chooses them.
             hash = (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193);
         }
@@ -106,15 +110,31 @@ impl Ruleset {
     #[must_use]
     pub fn transaction(&self, present: &Present) -> String {
         let mut out = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
-        let chains: BTreeSet<&str> = self.chains.iter().map(|chain| chain.name.as_str()).collect();
-        for chain in present.chains.iter().filter(|name| !chains.contains(name.as_str())) {
-            push(&mut out, format_args!("delete chain inet {TABLE} {chain}\n"));
+        let chains: BTreeSet<&str> = self
+            .chains
+            .iter()
+            .map(|chain| chain.name.as_str())
+            .collect();
+        for chain in present
+            .chains
+            .iter()
+            .filter(|name| !chains.contains(name.as_str()))
+        {
+            push(
+                &mut out,
+                format_args!("delete chain inet {TABLE} {chain}\n"),
+            );
         }
         for counter in present.counters.difference(&self.counters) {
-            push(&mut out, format_args!("delete counter inet {TABLE} {counter}\n"));
+            push(
+                &mut out,
+                format_args!("delete counter inet {TABLE} {counter}\n"),
+            );
         }
-        let sets: BTreeSet<String> =
-            Set::ALL.iter().flat_map(|set| SetFamily::ALL.map(|family| set.name(family))).collect();
+        let sets: BTreeSet<String> = Set::ALL
+            .iter()
+            .flat_map(|set| SetFamily::ALL.map(|family| set.name(family)))
+            .collect();
         // Only another version of this program can have left one behind.
         for set in present.sets.difference(&sets) {
             push(&mut out, format_args!("delete set inet {TABLE} {set}\n"));
@@ -154,15 +174,26 @@ mod tests {
     use super::*;
 
     fn ruleset(rule: &str) -> Ruleset {
-        let chain = Chain { name: "input".into(), why: "", base: None, rules: vec![rule.into()] };
+        let chain = Chain {
+            name: "input".into(),
+            why: "",
+            base: None,
+            rules: vec![rule.into()],
+        };
         Ruleset::new(vec![chain], ["drop/a/b".to_owned()].into())
     }
 
     #[test]
     fn the_stamp_follows_from_the_rules_alone() {
         let stamped = |rule: &str| ruleset(rule).chains()[0].rules[0].clone();
-        assert_eq!(stamped("meta mark set $stamp"), stamped("meta mark set $stamp"));
-        assert_ne!(stamped("meta mark set $stamp"), stamped("meta mark set $stamp accept").replace(" accept", ""));
+        assert_eq!(
+            stamped("meta mark set $stamp"),
+            stamped("meta mark set $stamp")
+        );
+        assert_ne!(
+            stamped("meta mark set $stamp"),
+            stamped("meta mark set $stamp accept").replace(" accept", "")
+        );
         assert!(stamped("$stamp").len() == 10 && stamped("$stamp") >= "0x80000000".to_owned());
     }
 
@@ -174,7 +205,10 @@ mod tests {
             sets: ["media_peer4".to_owned(), "foreign".to_owned()].into(),
         };
         let text = ruleset("drop").transaction(&present);
-        let deleted: Vec<_> = text.lines().filter(|line| line.starts_with("delete")).collect();
+        let deleted: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("delete"))
+            .collect();
         assert_eq!(
             deleted,
             [

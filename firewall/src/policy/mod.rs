@@ -155,7 +155,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::of(&appliance_config::Limits::default(), &appliance_config::Logging::default())
+        Self::of(
+            &appliance_config::Limits::default(),
+            &appliance_config::Logging::default(),
+        )
     }
 }
 
@@ -187,8 +190,16 @@ impl Policy {
     /// The policy of a checked document.
     #[must_use]
     pub fn of(document: &Document) -> Self {
-        let zones = document.zones.iter().zip(0u8..).map(|(zone, id)| Zone::of(document, zone, ZoneId(id))).collect();
-        Self { zones, limits: Limits::of(&document.limits, &document.logging) }
+        let zones = document
+            .zones
+            .iter()
+            .zip(0u8..)
+            .map(|(zone, id)| Zone::of(document, zone, ZoneId(id)))
+            .collect();
+        Self {
+            zones,
+            limits: Limits::of(&document.limits, &document.logging),
+        }
     }
 
     /// The zone of that number.
@@ -200,14 +211,24 @@ impl Policy {
     /// Networks of all zones but this one, disjoint.
     #[must_use]
     pub fn networks_of_others(&self, zone: &Zone) -> Vec<IpNet> {
-        disjoint(self.zones.iter().filter(|other| other.id != zone.id).flat_map(|other| other.networks.iter().copied()))
+        disjoint(
+            self.zones
+                .iter()
+                .filter(|other| other.id != zone.id)
+                .flat_map(|other| other.networks.iter().copied()),
+        )
     }
 }
 
 impl Zone {
     fn of(document: &Document, zone: &appliance_config::Zone, id: ZoneId) -> Self {
         let outside = matches!(zone.kind, ZoneKind::External | ZoneKind::Partner);
-        let own = |v6: bool| zone.addresses().into_iter().filter(|address| address.is_ipv6() == v6).collect();
+        let own = |v6: bool| {
+            zone.addresses()
+                .into_iter()
+                .filter(|address| address.is_ipv6() == v6)
+                .collect()
+        };
         let v4 = zone.ipv4.as_ref().map(|v4| Addressing {
             own: own(false),
             learnt: matches!(v4, Ipv4::Dhcp),
@@ -226,7 +247,12 @@ impl Zone {
             v4,
             v6,
             networks: disjoint(zone.networks()),
-            bogons: disjoint(document.bogons(zone).into_iter().filter(|bogon| !(learnt_v4 && behind_nat(bogon)))),
+            bogons: disjoint(
+                document
+                    .bogons(zone)
+                    .into_iter()
+                    .filter(|bogon| !(learnt_v4 && behind_nat(bogon))),
+            ),
             not_bogon: disjoint(zone.not_bogon.iter().copied()),
             allow_list: disjoint(document.allow_list(zone)),
             media: Media::of(document, zone),
@@ -239,13 +265,20 @@ impl Zone {
     /// Addressing of one family.
     #[must_use]
     pub const fn family(&self, v6: bool) -> Option<&Addressing> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+        if v6 {
+            self.v6.as_ref()
+        } else {
+            self.v4.as_ref()
+        }
     }
 }
 
 impl Media {
     fn of(document: &Document, zone: &appliance_config::Zone) -> Option<Self> {
-        let serves_sip = document.listeners.iter().any(|l| l.zone == zone.name && l.service.is_sip());
+        let serves_sip = document
+            .listeners
+            .iter()
+            .any(|l| l.zone == zone.name && l.service.is_sip());
         if zone.kind == ZoneKind::Management || !serves_sip {
             return None;
         }
@@ -265,7 +298,11 @@ impl Media {
 /// addresses on the link are no bogons. (The link's own network is not known when the rules are written.)
 fn behind_nat(bogon: &IpNet) -> bool {
     match bogon {
-        IpNet::V4(net) => net.addr().is_private() || (net.addr().octets() >= [100, 64, 0, 0] && net.addr().octets() < [100, 128, 0, 0]),
+        IpNet::V4(net) => {
+            net.addr().is_private()
+                || (net.addr().octets() >= [100, 64, 0, 0]
+                    && net.addr().octets() < [100, 128, 0, 0])
+        }
         IpNet::V6(_) => false,
     }
 }
@@ -276,9 +313,17 @@ fn listeners(document: &Document, zone: &str) -> Vec<Listener> {
         .iter()
         .filter(|listener| listener.zone == zone)
         .map(|listener| Listener {
-            protocol: if listener.service.is_udp() { Protocol::Udp } else { Protocol::Tcp },
+            protocol: if listener.service.is_udp() {
+                Protocol::Udp
+            } else {
+                Protocol::Tcp
+            },
             port: listener.port,
-            role: if listener.service == Service::ManagementHttps { Role::Management } else { Role::Sbc },
+            role: if listener.service == Service::ManagementHttps {
+                Role::Management
+            } else {
+                Role::Sbc
+            },
         })
         .collect();
     all.sort_unstable();
@@ -289,18 +334,47 @@ fn listeners(document: &Document, zone: &str) -> Vec<Listener> {
 /// Registrar and trunks of the zone for the sbc; name and time servers, which leave by the zone that their address lies in.
 fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
     let sip = |addresses: &[SocketAddr], reach: Reach| {
-        let protocol = if reach == Reach::Udp { Protocol::Udp } else { Protocol::Tcp };
-        addresses.iter().map(|address| Peer { role: Role::Sbc, protocol, address: *address }).collect::<Vec<_>>()
+        let protocol = if reach == Reach::Udp {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        };
+        addresses
+            .iter()
+            .map(|address| Peer {
+                role: Role::Sbc,
+                protocol,
+                address: *address,
+            })
+            .collect::<Vec<_>>()
     };
     let mut all = Vec::new();
-    if let Some(registrar) = document.sip.registrar.iter().find(|registrar| registrar.zone == zone.name) {
+    if let Some(registrar) = document
+        .sip
+        .registrar
+        .iter()
+        .find(|registrar| registrar.zone == zone.name)
+    {
         all.extend(sip(&registrar.addresses, registrar.transport));
     }
-    for trunk in document.trunks.iter().filter(|trunk| trunk.zone == zone.name) {
+    for trunk in document
+        .trunks
+        .iter()
+        .filter(|trunk| trunk.zone == zone.name)
+    {
         all.extend(sip(&trunk.addresses, trunk.transport));
     }
-    for server in document.host.ntp.iter().filter(|server| leaves_by(document, zone, server.ip())) {
-        all.push(Peer { role: Role::Time, protocol: Protocol::Udp, address: *server });
+    for server in document
+        .host
+        .ntp
+        .iter()
+        .filter(|server| leaves_by(document, zone, server.ip()))
+    {
+        all.push(Peer {
+            role: Role::Time,
+            protocol: Protocol::Udp,
+            address: *server,
+        });
     }
     all.sort_unstable();
     all.dedup();
@@ -324,8 +398,17 @@ fn echo_targets(document: &Document, zone: &appliance_config::Zone) -> Vec<IpAdd
         Ipv6::Static { gateway, .. } => gateway.map(IpAddr::V6),
         Ipv6::Ra => None,
     });
-    let names = document.host.dns.iter().copied().filter(|server| leaves_by(document, zone, *server));
-    let mut all: Vec<IpAddr> = v4.chain(v6).chain(zone.routed.iter().map(|routed| routed.gateway)).chain(names).collect();
+    let names = document
+        .host
+        .dns
+        .iter()
+        .copied()
+        .filter(|server| leaves_by(document, zone, *server));
+    let mut all: Vec<IpAddr> = v4
+        .chain(v6)
+        .chain(zone.routed.iter().map(|routed| routed.gateway))
+        .chain(names)
+        .collect();
     all.extend(peers(document, zone).iter().map(|peer| peer.address.ip()));
     all.sort_unstable();
     all.dedup();
@@ -335,7 +418,12 @@ fn echo_targets(document: &Document, zone: &appliance_config::Zone) -> Vec<IpAdd
 /// The same addresses in the fewest networks, ascending: nft refuses overlapping intervals in one set.
 #[must_use]
 pub fn disjoint(networks: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
-    let mut merged = IpNet::aggregate(&networks.into_iter().map(|network| network.trunc()).collect());
+    let mut merged = IpNet::aggregate(
+        &networks
+            .into_iter()
+            .map(|network| network.trunc())
+            .collect(),
+    );
     merged.sort();
     merged
 }
@@ -346,7 +434,11 @@ pub(crate) mod testing {
     use super::Document;
 
     pub(crate) fn lab() -> Document {
-        Document::parse(include_str!("../../../tests/lab/gatehouse.toml"), "gatehouse.toml").unwrap()
+        Document::parse(
+            include_str!("../../../tests/lab/gatehouse.toml"),
+            "gatehouse.toml",
+        )
+        .unwrap()
     }
 }
 
@@ -362,23 +454,41 @@ mod tests {
     #[test]
     fn strangers_are_met_only_where_the_default_route_leads_out() {
         let policy = Policy::of(&lab());
-        let strangers = |zone: &Zone| [&zone.v4, &zone.v6].map(|family| family.as_ref().unwrap().strangers);
-        assert_eq!(policy.zones.iter().map(strangers).collect::<Vec<_>>(), [[true; 2], [false; 2], [false; 2]]);
+        let strangers =
+            |zone: &Zone| [&zone.v4, &zone.v6].map(|family| family.as_ref().unwrap().strangers);
+        assert_eq!(
+            policy.zones.iter().map(strangers).collect::<Vec<_>>(),
+            [[true; 2], [false; 2], [false; 2]]
+        );
     }
 
     #[test]
     fn media_is_lent_where_sip_is_offered_and_never_to_management() {
         let policy = Policy::of(&lab());
-        let media: Vec<_> = policy.zones.iter().map(|zone| zone.media.is_some()).collect();
+        let media: Vec<_> = policy
+            .zones
+            .iter()
+            .map(|zone| zone.media.is_some())
+            .collect();
         assert_eq!(media, [true, true, false]);
-        assert!(policy.zones.iter().flat_map(|zone| &zone.media).all(|media| *media.peer_ports.start() >= 1024));
+        assert!(
+            policy
+                .zones
+                .iter()
+                .flat_map(|zone| &zone.media)
+                .all(|media| *media.peer_ports.start() >= 1024)
+        );
     }
 
     #[test]
     fn networks_of_others_are_all_but_ones_own() {
         let policy = Policy::of(&lab());
         let others = policy.networks_of_others(&policy.zones[0]);
-        let holds = |address: &str| others.iter().any(|n| n.contains(&address.parse::<IpAddr>().unwrap()));
+        let holds = |address: &str| {
+            others
+                .iter()
+                .any(|n| n.contains(&address.parse::<IpAddr>().unwrap()))
+        };
         assert!(holds("192.0.2.1") && holds("203.0.113.9") && holds("2001:db8:2::1"));
         assert!(!holds("198.51.100.1") && !holds("2001:db8:e::1"));
     }

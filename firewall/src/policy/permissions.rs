@@ -8,13 +8,20 @@ use broker_proto::{
 
 use super::{Addressing, Policy, Protocol, Zone, disjoint, settings::transport};
 use crate::broker::permissions::{
-    Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers, ZonePermissions,
+    Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
+    ZonePermissions,
 };
 
 /// What the broker may grant under `document`, whose policy is `policy`.
 #[must_use]
 pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
-    let named = |name: &str| policy.zones.iter().find(|zone| zone.name == name).map(|zone| zone.id);
+    let named = |name: &str| {
+        policy
+            .zones
+            .iter()
+            .find(|zone| zone.name == name)
+            .map(|zone| zone.id)
+    };
     let listen = document.listeners.iter().filter_map(|listener| {
         let (role, transport) = match listener.service {
             Service::SipUdp => (Role::Sbc, Transport::Udp),
@@ -22,30 +29,63 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
             Service::SipTls | Service::SipWss => (Role::Sbc, Transport::Tls),
             Service::ManagementHttps => (Role::Management, Transport::Tls),
         };
-        Some(ListenPermission { role, zone: named(&listener.zone)?, transport, port: listener.port })
-    });
-    let trunks = document.trunks.iter().map(|trunk| (&trunk.zone, &trunk.addresses, trunk.transport));
-    let registrar = document.sip.registrar.iter().map(|pbx| (&pbx.zone, &pbx.addresses, pbx.transport));
-    let sip = trunks.chain(registrar).flat_map(|(zone, addresses, reach)| {
-        let zone = named(zone);
-        addresses.iter().filter_map(move |peer| {
-            Some(ConnectPermission { role: Role::Sbc, zone: zone?, transport: transport(reach), peer: *peer })
+        Some(ListenPermission {
+            role,
+            zone: named(&listener.zone)?,
+            transport,
+            port: listener.port,
         })
     });
-    let others = policy.zones.iter().flat_map(|zone| zone.peers.iter().map(|peer| (zone.id, peer)));
-    let others = others.filter(|(_, peer)| peer.role != Role::Sbc).map(|(zone, peer)| ConnectPermission {
-        role: peer.role,
-        zone,
-        transport: if peer.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp },
-        peer: peer.address,
-    });
+    let trunks = document
+        .trunks
+        .iter()
+        .map(|trunk| (&trunk.zone, &trunk.addresses, trunk.transport));
+    let registrar = document
+        .sip
+        .registrar
+        .iter()
+        .map(|pbx| (&pbx.zone, &pbx.addresses, pbx.transport));
+    let sip = trunks
+        .chain(registrar)
+        .flat_map(|(zone, addresses, reach)| {
+            let zone = named(zone);
+            addresses.iter().filter_map(move |peer| {
+                Some(ConnectPermission {
+                    role: Role::Sbc,
+                    zone: zone?,
+                    transport: transport(reach),
+                    peer: *peer,
+                })
+            })
+        });
+    let others = policy
+        .zones
+        .iter()
+        .flat_map(|zone| zone.peers.iter().map(|peer| (zone.id, peer)));
+    let others = others
+        .filter(|(_, peer)| peer.role != Role::Sbc)
+        .map(|(zone, peer)| ConnectPermission {
+            role: peer.role,
+            zone,
+            transport: if peer.protocol == Protocol::Udp {
+                Transport::Udp
+            } else {
+                Transport::Tcp
+            },
+            peer: peer.address,
+        });
     let limits = &document.limits;
     Permissions {
         zones: policy.zones.iter().map(zone_permissions).collect(),
         listen: listen.collect(),
         connect: sip.chain(others).collect(),
         forbidden_networks: management_networks(document, policy),
-        allow_list: disjoint(policy.zones.iter().flat_map(|zone| zone.allow_list.iter().copied())),
+        allow_list: disjoint(
+            policy
+                .zones
+                .iter()
+                .flat_map(|zone| zone.allow_list.iter().copied()),
+        ),
         bounds: Bounds {
             calls: limits.calls,
             call_rate: limits.call_rate,
@@ -61,11 +101,14 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
 
 fn zone_permissions(zone: &Zone) -> ZonePermissions {
     let families = || zone.v4.iter().chain(&zone.v6);
-    let strangers = |family: &Option<Addressing>| family.as_ref().is_some_and(|family| family.strangers);
+    let strangers =
+        |family: &Option<Addressing>| family.as_ref().is_some_and(|family| family.strangers);
     ZonePermissions {
         name: zone.name.clone(),
         device: zone.interface.clone(),
-        addresses: families().flat_map(|family| family.own.iter().copied()).collect(),
+        addresses: families()
+            .flat_map(|family| family.own.iter().copied())
+            .collect(),
         learnt: families().any(|family| family.learnt),
         media: zone.media.as_ref().map(|media| MediaPermissions {
             networks: media.networks.clone(),
@@ -73,7 +116,10 @@ fn zone_permissions(zone: &Zone) -> ZonePermissions {
             peer_ports: (*media.peer_ports.start(), *media.peer_ports.end()),
         }),
         networks: zone.networks.clone(),
-        strangers: Strangers { v4: strangers(&zone.v4), v6: strangers(&zone.v6) },
+        strangers: Strangers {
+            v4: strangers(&zone.v4),
+            v6: strangers(&zone.v6),
+        },
         bogons: zone.bogons.clone(),
         not_bogon: zone.not_bogon.clone(),
     }
@@ -82,7 +128,10 @@ fn zone_permissions(zone: &Zone) -> ZonePermissions {
 /// Networks of the management zones: no media peer may lie there.
 fn management_networks(document: &Document, policy: &Policy) -> Vec<ipnet::IpNet> {
     let managed = |id: ZoneId| {
-        document.zones.get(usize::from(id.0)).is_some_and(|zone| zone.kind == ZoneKind::Management)
+        document
+            .zones
+            .get(usize::from(id.0))
+            .is_some_and(|zone| zone.kind == ZoneKind::Management)
     };
     let zones = policy.zones.iter().filter(|zone| managed(zone.id));
     disjoint(zones.flat_map(|zone| zone.networks.iter().copied()))
@@ -103,6 +152,9 @@ mod tests {
         assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));
         assert!(permissions.zones[0].media.is_some() && permissions.zones[2].media.is_none());
         assert!(permissions.zones[0].strangers.v4 && !permissions.zones[1].strangers.v4);
-        assert_eq!(permissions.forbidden_networks, disjoint(document.zones[2].networks()));
+        assert_eq!(
+            permissions.forbidden_networks,
+            disjoint(document.zones[2].networks())
+        );
     }
 }

@@ -111,7 +111,10 @@ mod tests {
         assert_eq!(words.len(), Reason::ALL.len());
         for word in words {
             assert!(word.len() <= 24, "{word}");
-            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{word}");
+            assert!(
+                word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{word}"
+            );
         }
     }
 }

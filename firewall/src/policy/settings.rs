@@ -2,8 +2,8 @@
 
 use appliance_config::{Action, Document, Origin, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings, Transport, Trunk,
-    TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings, Transport,
+    Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
 
 /// The sbc's settings of a checked document. `revision` counts commits.
@@ -16,8 +16,17 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
     Settings {
         revision,
         domain: document.sip.domain.clone(),
-        zones: document.zones.iter().zip(0u8..).map(|(zone, id)| to_zone(zone, ZoneId(id))).collect(),
-        listeners: document.listeners.iter().filter_map(|l| listener(l, zone_of(&l.zone)?)).collect(),
+        zones: document
+            .zones
+            .iter()
+            .zip(0u8..)
+            .map(|(zone, id)| to_zone(zone, ZoneId(id)))
+            .collect(),
+        listeners: document
+            .listeners
+            .iter()
+            .filter_map(|l| listener(l, zone_of(&l.zone)?))
+            .collect(),
         registrar: document.sip.registrar.as_ref().and_then(|registrar| {
             Some(Registrar {
                 zone: zone_of(&registrar.zone)?,
@@ -25,7 +34,11 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
                 transport: transport(registrar.transport),
             })
         }),
-        trunks: document.trunks.iter().filter_map(|t| Some(trunk(t, zone_of(&t.zone)?))).collect(),
+        trunks: document
+            .trunks
+            .iter()
+            .filter_map(|t| Some(trunk(t, zone_of(&t.zone)?)))
+            .collect(),
         routes: document.routes.iter().map(route).collect(),
         limits: limits(&document.limits),
         lab: document.lab,
@@ -49,7 +62,13 @@ fn to_zone(zone: &appliance_config::Zone, id: ZoneId) -> Zone {
         Kind::Management => ZoneKind::Management,
         Kind::Partner => ZoneKind::Partner,
     };
-    Zone { id, name: zone.name.clone(), kind, addresses: zone.addresses(), networks: zone.networks() }
+    Zone {
+        id,
+        name: zone.name.clone(),
+        kind,
+        addresses: zone.addresses(),
+        networks: zone.networks(),
+    }
 }
 
 fn listener(listener: &appliance_config::Listener, zone: ZoneId) -> Option<Listener> {
@@ -61,16 +80,23 @@ fn listener(listener: &appliance_config::Listener, zone: ZoneId) -> Option<Liste
         // The sbc has no listener of these.
         Service::SipWss | Service::ManagementHttps => return None,
     };
-    Some(Listener { zone, transport, port: listener.port })
+    Some(Listener {
+        zone,
+        transport,
+        port: listener.port,
+    })
 }
 
 fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
-    let registration = trunk.registration.as_ref().map(|registration| TrunkRegistration {
-        user: registration.user.clone(),
-        realm: registration.realm.clone(),
-        interval_seconds: registration.interval_seconds,
-        secret: SecretId(registration.secret.clone()),
-    });
+    let registration = trunk
+        .registration
+        .as_ref()
+        .map(|registration| TrunkRegistration {
+            user: registration.user.clone(),
+            realm: registration.realm.clone(),
+            interval_seconds: registration.interval_seconds,
+            secret: SecretId(registration.secret.clone()),
+        });
     Trunk {
         name: trunk.name.clone(),
         zone,
@@ -132,11 +158,25 @@ mod tests {
     fn the_sbc_learns_the_laboratory_but_no_management_listener() {
         let document = lab();
         let settings = to_settings(&document, 7);
-        assert_eq!((settings.revision, settings.domain.as_str(), settings.lab), (7, "lab.test", true));
-        assert_eq!(settings.zones.iter().map(|z| z.id.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            (settings.revision, settings.domain.as_str(), settings.lab),
+            (7, "lab.test", true)
+        );
+        assert_eq!(
+            settings.zones.iter().map(|z| z.id.0).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
         assert_eq!(settings.listeners.len(), 4);
-        assert!(settings.listeners.iter().all(|listener| listener.zone != ZoneId(2)));
-        assert_eq!(settings.registrar.map(|registrar| registrar.zone), Some(ZoneId(1)));
+        assert!(
+            settings
+                .listeners
+                .iter()
+                .all(|listener| listener.zone != ZoneId(2))
+        );
+        assert_eq!(
+            settings.registrar.map(|registrar| registrar.zone),
+            Some(ZoneId(1))
+        );
         assert_eq!(settings.trunks.len(), 2);
         assert_eq!(settings.routes.len(), document.routes.len());
     }

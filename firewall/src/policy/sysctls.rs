@@ -15,11 +15,18 @@ pub struct Sysctl {
 }
 
 fn must(path: &str, value: &str) -> Sysctl {
-    Sysctl { path: path.to_owned(), value: value.to_owned(), optional: false }
+    Sysctl {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        optional: false,
+    }
 }
 
 fn may(path: &str, value: &str) -> Sysctl {
-    Sysctl { optional: true, ..must(path, value) }
+    Sysctl {
+        optional: true,
+        ..must(path, value)
+    }
 }
 
 /// Settings of the whole machine or network namespace, to be written before any link is up.
@@ -78,7 +85,11 @@ pub fn boot() -> Vec<Sysctl> {
 /// Settings of a zone's link, to be written when it exists and before it is up.
 #[must_use]
 pub fn link(zone: &Zone) -> Vec<Sysctl> {
-    of_link(&zone.interface, zone.v6.as_ref().is_some_and(|v6| v6.learnt), zone.v6.is_some())
+    of_link(
+        &zone.interface,
+        zone.v6.as_ref().is_some_and(|v6| v6.learnt),
+        zone.v6.is_some(),
+    )
 }
 
 fn of_link(link: &str, advertisements: bool, v6: bool) -> Vec<Sysctl> {
@@ -128,7 +139,11 @@ mod tests {
         let mut policy = Policy::of(&lab());
         let zone = &mut policy.zones[0];
         let value = |zone: &Zone, name: &str| {
-            link(zone).into_iter().find(|s| s.path == format!("net/ipv6/conf/ext0/{name}")).unwrap().value
+            link(zone)
+                .into_iter()
+                .find(|s| s.path == format!("net/ipv6/conf/ext0/{name}"))
+                .unwrap()
+                .value
         };
         assert_eq!(value(zone, "disable_ipv6"), "0");
         assert_eq!(value(zone, "accept_ra"), "0");

@@ -18,7 +18,11 @@ use std::{
 use appliance_config::Document;
 use firewall::{
     netlink::Socket as Netlink,
-    nftables::{Kernel, Nft, render, names::{SetFamily, TABLE}},
+    nftables::{
+        Kernel, Nft,
+        names::{SetFamily, TABLE},
+        render,
+    },
     policy::{Policy, sysctls},
 };
 use nix::{
@@ -41,7 +45,11 @@ pub(crate) fn lab() -> Policy {
 
 /// The laboratory's document.
 pub(crate) fn document() -> Document {
-    Document::parse(include_str!("../../../tests/lab/gatehouse.toml"), "gatehouse.toml").unwrap()
+    Document::parse(
+        include_str!("../../../tests/lab/gatehouse.toml"),
+        "gatehouse.toml",
+    )
+    .unwrap()
 }
 
 /// The box.
@@ -63,12 +71,19 @@ impl Bench {
             return None;
         };
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let mut bench = Self { kernel, links: Vec::new(), counters: Netlink::open(SockProtocol::NetlinkNetFilter).unwrap() };
+        let mut bench = Self {
+            kernel,
+            links: Vec::new(),
+            counters: Netlink::open(SockProtocol::NetlinkNetFilter).unwrap(),
+        };
         // Rules before links; connection tracking's settings exist once a rule asks for it.
         bench.load(&lab());
         for sysctl in sysctls::boot() {
             let written = std::fs::write(format!("/proc/sys/{}", sysctl.path), &sysctl.value);
-            assert!(sysctl.optional || written.is_ok(), "{sysctl:?}: {written:?}");
+            assert!(
+                sysctl.optional || written.is_ok(),
+                "{sysctl:?}: {written:?}"
+            );
         }
         ip("link set lo up");
         for (link, addresses) in LINKS.into_iter().zip([
@@ -90,7 +105,9 @@ impl Bench {
     /// Puts a policy's ruleset in place.
     pub(crate) fn load(&mut self, policy: &Policy) {
         let present = self.kernel.present().unwrap();
-        self.kernel.commit(&render(policy).transaction(&present)).unwrap();
+        self.kernel
+            .commit(&render(policy).transaction(&present))
+            .unwrap();
     }
 
     /// Puts any text in place.
@@ -105,7 +122,16 @@ impl Bench {
 
     /// Removes all elements of the sets that hold rates and flows.
     pub(crate) fn forget(&mut self) {
-        for set in ["udp_rate", "peer_rate", "grey_rate", "syn_rate", "flow_rate", "connections", "media_rate", "media_out_rate"] {
+        for set in [
+            "udp_rate",
+            "peer_rate",
+            "grey_rate",
+            "syn_rate",
+            "flow_rate",
+            "connections",
+            "media_rate",
+            "media_out_rate",
+        ] {
             for family in SetFamily::ALL {
                 self.nft(&format!("flush set inet {TABLE} {set}{}", family.digit()));
             }
@@ -130,7 +156,8 @@ impl Bench {
             let mut buffer = [0; 2048];
             let length = tun.read(&mut buffer).unwrap();
             let packet = &buffer[..length];
-            let discovery = packet[0] >> 4 == 6 && (packet[6] == 0 || (packet[6] == 58 && (130..=143).contains(&packet[40])));
+            let discovery = packet[0] >> 4 == 6
+                && (packet[6] == 0 || (packet[6] == 58 && (130..=143).contains(&packet[40])));
             if !discovery {
                 packets.push(packet.to_vec());
             }
@@ -140,7 +167,11 @@ impl Bench {
     /// Drop counters that are not zero.
     pub(crate) fn drops(&mut self) -> BTreeMap<String, u64> {
         let counters = self.counters.counters(false).unwrap();
-        counters.into_iter().filter(|c| c.packets > 0).map(|c| (c.name, c.packets)).collect()
+        counters
+            .into_iter()
+            .filter(|c| c.packets > 0)
+            .map(|c| (c.name, c.packets))
+            .collect()
     }
 
     /// Sets all counters to zero.
@@ -174,7 +205,12 @@ pub(crate) fn udp(local: &str, mark: u32) -> Socket {
 /// A listening TCP socket of the box with a mark.
 pub(crate) fn listener(local: &str, mark: u32) -> Socket {
     let local: SocketAddr = local.parse().unwrap();
-    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP)).unwrap();
+    let socket = Socket::new(
+        Domain::for_address(local),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+    .unwrap();
     socket.set_mark(mark).unwrap();
     socket.bind(&local.into()).unwrap();
     socket.listen(128).unwrap();
@@ -183,7 +219,10 @@ pub(crate) fn listener(local: &str, mark: u32) -> Socket {
 
 /// Runs `ip`.
 pub(crate) fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .unwrap();
     assert!(status.success(), "ip {arguments}");
 }
 
@@ -197,7 +236,11 @@ mod tun {
 
     #[allow(unsafe_code, reason = "no crate of the house makes a TUN device")]
     pub(super) fn open(name: &str) -> File {
-        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .unwrap();
         let mut request = [0u8; 40];
         request[..name.len()].copy_from_slice(name.as_bytes());
         request[16..18].copy_from_slice(&TUN_WITHOUT_HEADER.to_ne_bytes());

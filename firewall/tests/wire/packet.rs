@@ -51,7 +51,11 @@ impl Ip {
     fn v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
         let header = 20 + self.options.len();
         let mut bytes = vec![0x40 | u8::try_from(header / 4).unwrap(), 0];
-        bytes.extend(u16::try_from(header + self.payload.len()).unwrap().to_be_bytes());
+        bytes.extend(
+            u16::try_from(header + self.payload.len())
+                .unwrap()
+                .to_be_bytes(),
+        );
         bytes.extend([0x12, 0x34]);
         bytes.extend(self.fragment.to_be_bytes());
         bytes.extend([self.hop_limit, self.protocol, 0, 0]);
@@ -77,7 +81,8 @@ impl Ip {
 
 /// A whole UDP packet.
 pub(crate) fn udp(source: &str, destination: &str, payload: &[u8]) -> Ip {
-    let (from, to): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+    let (from, to): (SocketAddr, SocketAddr) =
+        (source.parse().unwrap(), destination.parse().unwrap());
     let mut bytes = Vec::new();
     bytes.extend(from.port().to_be_bytes());
     bytes.extend(to.port().to_be_bytes());
@@ -90,8 +95,15 @@ pub(crate) fn udp(source: &str, destination: &str, payload: &[u8]) -> Ip {
 }
 
 /// A TCP segment without payload.
-pub(crate) fn tcp(source: &str, destination: &str, flags: u8, sequence: u32, acknowledged: u32) -> Ip {
-    let (from, to): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+pub(crate) fn tcp(
+    source: &str,
+    destination: &str,
+    flags: u8,
+    sequence: u32,
+    acknowledged: u32,
+) -> Ip {
+    let (from, to): (SocketAddr, SocketAddr) =
+        (source.parse().unwrap(), destination.parse().unwrap());
     let mut bytes = Vec::new();
     bytes.extend(from.port().to_be_bytes());
     bytes.extend(to.port().to_be_bytes());
@@ -109,7 +121,11 @@ pub(crate) fn icmp(source: &str, destination: &str, kind: u8, code: u8, rest: &[
     let mut bytes = vec![kind, code, 0, 0];
     bytes.extend(rest);
     let protocol = if from.is_ipv6() { ICMP6 } else { ICMP };
-    let sum = if from.is_ipv6() { transport_checksum(from, to, ICMP6, &bytes) } else { checksum(&[&bytes]) };
+    let sum = if from.is_ipv6() {
+        transport_checksum(from, to, ICMP6, &bytes)
+    } else {
+        checksum(&[&bytes])
+    };
     bytes[2..4].copy_from_slice(&sum.to_be_bytes());
     Ip::new(source, destination, protocol, bytes)
 }
@@ -130,7 +146,13 @@ fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment
         IpAddr::V6(address) => address.octets().to_vec(),
     };
     let length = u32::try_from(segment.len()).unwrap().to_be_bytes();
-    let sum = checksum(&[&octets(source), &octets(destination), &length, &[0, 0, 0, protocol], segment]);
+    let sum = checksum(&[
+        &octets(source),
+        &octets(destination),
+        &length,
+        &[0, 0, 0, protocol],
+        segment,
+    ]);
     if sum == 0 { 0xffff } else { sum }
 }
 

@@ -23,14 +23,20 @@ pub(super) fn discovery(zone: &Zone) -> Vec<String> {
         "icmpv6 type mld-listener-query ip6 saddr fe80::/10 ip6 hoplimit 1".to_owned(),
     ];
     if zone.v6.as_ref().is_some_and(|v6| v6.learnt) {
-        rules.push("icmpv6 type nd-router-advert icmpv6 code 0 ip6 saddr fe80::/10 ip6 hoplimit 255".to_owned());
+        rules.push(
+            "icmpv6 type nd-router-advert icmpv6 code 0 ip6 saddr fe80::/10 ip6 hoplimit 255"
+                .to_owned(),
+        );
     }
     rules
 }
 
 /// Answers of a DHCP server, for a zone that learns its IPv4 address (RFC 2131 §4.1).
 pub(super) fn dhcp(zone: &Zone) -> Option<&'static str> {
-    zone.v4.as_ref().filter(|v4| v4.learnt).map(|_| "udp sport 67 udp dport 68")
+    zone.v4
+        .as_ref()
+        .filter(|v4| v4.learnt)
+        .map(|_| "udp sport 67 udp dport 68")
 }
 
 pub(super) fn chains(builder: &mut Builder<'_>, zone: &Zone) {
@@ -66,7 +72,10 @@ fn v4(builder: &mut Builder<'_>, zone: &Zone) {
         refuse("fib saddr type broadcast", Reason::BroadcastSource),
         refuse("ip saddr 240.0.0.0/4", Reason::ReservedAddress),
         refuse("ip daddr 0.0.0.0/8", Reason::ReservedAddress),
-        refuse("ip daddr 240.0.0.0-255.255.255.254", Reason::ReservedAddress),
+        refuse(
+            "ip daddr 240.0.0.0-255.255.255.254",
+            Reason::ReservedAddress,
+        ),
         refuse("ip saddr 169.254.0.0/16", Reason::LinkLocal),
         refuse("ip daddr 169.254.0.0/16", Reason::LinkLocal),
         refuse("ip option lsrr exists", Reason::SourceRoute),
@@ -76,7 +85,10 @@ fn v4(builder: &mut Builder<'_>, zone: &Zone) {
     ]);
     rules.extend(dhcp(zone).map(|answer| format!("{answer} accept")));
     rules.extend([
-        refuse("ip protocol != 1 ip protocol != 6 ip protocol != 17", Reason::Protocol),
+        refuse(
+            "ip protocol != 1 ip protocol != 6 ip protocol != 17",
+            Reason::Protocol,
+        ),
         refuse("ip daddr 224.0.0.0/4", Reason::MulticastDestination),
         refuse("fib daddr type broadcast", Reason::BroadcastDestination),
         format!("ip frag-off & 0x3fff != 0 goto fragment4/{name}"),
@@ -91,7 +103,10 @@ fn v4(builder: &mut Builder<'_>, zone: &Zone) {
                 Reason::FragmentTiny,
             ),
             refuse("ip length < 28", Reason::FragmentTiny),
-            refuse(&format!("ip frag-off & 0x1fff >= {}", MOST_OFFSET / 8), Reason::FragmentOffset),
+            refuse(
+                &format!("ip frag-off & 0x1fff >= {}", MOST_OFFSET / 8),
+                Reason::FragmentOffset,
+            ),
             refuse(
                 &format!("limit rate over {FRAGMENT_RATE}/second burst {FRAGMENT_RATE} packets"),
                 Reason::FragmentRate,
@@ -124,12 +139,21 @@ fn v6(builder: &mut Builder<'_>, zone: &Zone) {
         // RFC 3810 §5: listener discovery is the only one that bears a hop-by-hop header.
         "ip6 nexthdr 0 icmpv6 type mld-listener-query ip6 saddr fe80::/10 ip6 hoplimit 1 accept".to_owned(),
     ];
-    rules.extend(EXTENSIONS.map(|number| refuse(&format!("ip6 nexthdr {number}"), Reason::ExtensionHeader)));
+    rules.extend(
+        EXTENSIONS.map(|number| refuse(&format!("ip6 nexthdr {number}"), Reason::ExtensionHeader)),
+    );
     rules.extend([
-        refuse("ip6 nexthdr != 6 ip6 nexthdr != 17 ip6 nexthdr != 44 ip6 nexthdr != 58", Reason::Protocol),
+        refuse(
+            "ip6 nexthdr != 6 ip6 nexthdr != 17 ip6 nexthdr != 44 ip6 nexthdr != 58",
+            Reason::Protocol,
+        ),
         format!("ip6 nexthdr 44 goto fragment6/{name}"),
     ]);
-    rules.extend(discovery(zone).into_iter().map(|message| format!("{message} accept")));
+    rules.extend(
+        discovery(zone)
+            .into_iter()
+            .map(|message| format!("{message} accept")),
+    );
     rules.extend([
         refuse("ip6 saddr fe80::/10", Reason::LinkLocal),
         refuse("ip6 daddr fe80::/10", Reason::LinkLocal),
@@ -144,9 +168,15 @@ fn v6(builder: &mut Builder<'_>, zone: &Zone) {
             refuse("ip6 daddr ff00::/8", Reason::MulticastDestination),
             refuse("frag nexthdr != 17", Reason::Fragment),
             refuse("frag frag-off 0 frag more-fragments 0", Reason::Fragment),
-            refuse(&format!("frag frag-off 0 ip6 length < {LEAST_FIRST_FRAGMENT}"), Reason::FragmentTiny),
+            refuse(
+                &format!("frag frag-off 0 ip6 length < {LEAST_FIRST_FRAGMENT}"),
+                Reason::FragmentTiny,
+            ),
             refuse("ip6 length < 16", Reason::FragmentTiny),
-            refuse(&format!("frag frag-off >= {}", MOST_OFFSET / 8), Reason::FragmentOffset),
+            refuse(
+                &format!("frag frag-off >= {}", MOST_OFFSET / 8),
+                Reason::FragmentOffset,
+            ),
             refuse(
                 &format!("limit rate over {FRAGMENT_RATE}/second burst {FRAGMENT_RATE} packets"),
                 Reason::FragmentRate,
@@ -162,5 +192,7 @@ fn v6(builder: &mut Builder<'_>, zone: &Zone) {
 
 /// SIP over UDP may be larger than a frame; nothing else that is offered comes in fragments.
 fn takes_fragments(zone: &Zone) -> bool {
-    zone.listeners.iter().any(|listener| listener.protocol == Protocol::Udp)
+    zone.listeners
+        .iter()
+        .any(|listener| listener.protocol == Protocol::Udp)
 }

@@ -32,15 +32,26 @@ pub(super) fn totals(builder: &mut Builder<'_>) {
     builder.chain(
         "syn_total".into(),
         "SYN of all zones together.",
-        vec![format!("{} meta mark set {STAMP} accept", within(limits.syn_rate))],
+        vec![format!(
+            "{} meta mark set {STAMP} accept",
+            within(limits.syn_rate)
+        )],
     );
     builder.chain(
         "flow_total".into(),
         "New UDP flows of all zones together.",
         vec![format!("{} accept", within(limits.flow_rate))],
     );
-    let icmp = if limits.icmp_rate == 0 { Vec::new() } else { vec![format!("{} accept", within(limits.icmp_rate))] };
-    builder.chain("icmp_total".into(), "ICMP of all zones together, neighbour discovery apart.", icmp);
+    let icmp = if limits.icmp_rate == 0 {
+        Vec::new()
+    } else {
+        vec![format!("{} accept", within(limits.icmp_rate))]
+    };
+    builder.chain(
+        "icmp_total".into(),
+        "ICMP of all zones together, neighbour discovery apart.",
+        icmp,
+    );
 }
 
 fn raw(builder: &mut Builder<'_>, zone: &Zone) {
@@ -59,14 +70,25 @@ fn raw(builder: &mut Builder<'_>, zone: &Zone) {
         format!("meta l4proto 6 goto tcp/{name}"),
     ];
     if let Some(media) = &zone.media {
-        rules.push(format!("udp dport {}-{} goto media/{name}", media.ports.start(), media.ports.end()));
+        rules.push(format!(
+            "udp dport {}-{} goto media/{name}",
+            media.ports.start(),
+            media.ports.end()
+        ));
     }
-    rules.extend(ports(zone, Protocol::Udp, |_| true).map(|port| format!("udp dport {port} goto listen/{name}")));
+    rules.extend(
+        ports(zone, Protocol::Udp, |_| true)
+            .map(|port| format!("udp dport {port} goto listen/{name}")),
+    );
     rules.push(format!("meta mark set {STAMP} accept"));
     let foreign = builder.refuse(Reason::ForeignAddress, name);
     let forward = builder.refuse(Reason::Forward, name);
     builder.chain(format!("raw/{name}"), "", rules);
-    builder.chain(format!("elsewhere/{name}"), "", vec![format!("fib daddr type local {foreign}"), forward]);
+    builder.chain(
+        format!("elsewhere/{name}"),
+        "",
+        vec![format!("fib daddr type local {foreign}"), forward],
+    );
 }
 
 fn tcp(builder: &mut Builder<'_>, zone: &Zone) {
@@ -86,20 +108,33 @@ fn tcp(builder: &mut Builder<'_>, zone: &Zone) {
     .into();
     let sip = ports(zone, Protocol::Tcp, |role| role == Role::Sbc);
     rules.extend(sip.map(|port| format!("tcp dport {port} jump ban_sip/{name}")));
-    rules.push(format!("tcp flags & (fin|syn|rst|ack) == syn goto syn/{name}"));
+    rules.push(format!(
+        "tcp flags & (fin|syn|rst|ack) == syn goto syn/{name}"
+    ));
     rules.push(format!("meta mark set {STAMP} accept"));
     builder.chain(format!("tcp/{name}"), "", rules);
 
-    let mut rules: Vec<String> =
-        ports(zone, Protocol::Tcp, |_| true).map(|port| format!("tcp dport {port} goto syn_rate/{name}")).collect();
+    let mut rules: Vec<String> = ports(zone, Protocol::Tcp, |_| true)
+        .map(|port| format!("tcp dport {port} goto syn_rate/{name}"))
+        .collect();
     rules.push(builder.refuse(Reason::NotOffered, name));
     builder.chain(format!("syn/{name}"), "", rules);
-    per_source(builder, zone, "syn_rate", builder.limits.syn_rate_per_source, Reason::SynRate);
+    per_source(
+        builder,
+        zone,
+        "syn_rate",
+        builder.limits.syn_rate_per_source,
+        Reason::SynRate,
+    );
     let total = builder.refuse(Reason::SynRateTotal, name);
     builder.chain(
         format!("syn_rate/{name}"),
         "",
-        vec![format!("jump syn_rate_source/{name}"), "jump syn_total".to_owned(), total],
+        vec![
+            format!("jump syn_rate_source/{name}"),
+            "jump syn_total".to_owned(),
+            total,
+        ],
     );
 }
 
@@ -113,7 +148,11 @@ fn listen(builder: &mut Builder<'_>, zone: &Zone) {
     let mut rules = vec![format!("jump ban_sip/{name}")];
     for v6 in [false, true] {
         let (ip, _) = family(v6);
-        rules.extend(sip_peers(zone, v6).iter().map(|peer| format!("{ip} saddr {peer} goto listen_peer/{name}")));
+        rules.extend(
+            sip_peers(zone, v6)
+                .iter()
+                .map(|peer| format!("{ip} saddr {peer} goto listen_peer/{name}")),
+        );
     }
     let grey = builder.refuse(Reason::GreyRate, name);
     for v6 in [false, true] {
@@ -130,7 +169,15 @@ fn listen(builder: &mut Builder<'_>, zone: &Zone) {
     let mut rules: Vec<String> = [false, true]
         .map(|v6| {
             let (ip, digit) = family(v6);
-            format!("{} {refusal}", over("peer_rate", digit, &format!("{ip} saddr"), rate.saturating_mul(PEER_FACTOR)))
+            format!(
+                "{} {refusal}",
+                over(
+                    "peer_rate",
+                    digit,
+                    &format!("{ip} saddr"),
+                    rate.saturating_mul(PEER_FACTOR)
+                )
+            )
         })
         .into();
     rules.push(format!("meta mark set {STAMP} accept"));
@@ -141,7 +188,10 @@ fn input(builder: &mut Builder<'_>, zone: &Zone) {
     let name = &zone.name;
     let invalid = builder.refuse(Reason::CtInvalid, name);
     let mut rules = vec![
-        format!("meta mark != {STAMP} {}", builder.refuse(Reason::BetweenCommits, name)),
+        format!(
+            "meta mark != {STAMP} {}",
+            builder.refuse(Reason::BetweenCommits, name)
+        ),
         format!("meta l4proto 1 goto icmp4/{name}"),
         format!("meta l4proto 58 goto icmp6/{name}"),
         format!("ct state invalid {invalid}"),
@@ -157,8 +207,10 @@ fn input(builder: &mut Builder<'_>, zone: &Zone) {
         }
     }
     rules.push("ct state established accept".to_owned());
-    let tcp = ports(zone, Protocol::Tcp, |_| true).map(|port| format!("tcp dport {port} ct state new goto connect/{name}"));
-    let udp = ports(zone, Protocol::Udp, |_| true).map(|port| format!("udp dport {port} ct state new goto flow/{name}"));
+    let tcp = ports(zone, Protocol::Tcp, |_| true)
+        .map(|port| format!("tcp dport {port} ct state new goto connect/{name}"));
+    let udp = ports(zone, Protocol::Udp, |_| true)
+        .map(|port| format!("udp dport {port} ct state new goto flow/{name}"));
     rules.extend(tcp.chain(udp));
     rules.extend(early::dhcp(zone).map(|answer| format!("{answer} accept")));
     rules.push(builder.refuse(Reason::NotOffered, name));
@@ -173,15 +225,31 @@ fn begin(builder: &mut Builder<'_>, zone: &Zone) {
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let (ip, digit) = family(v6);
-        rules.extend(exempt(zone, v6).iter().map(|trusted| format!("{ip} saddr {trusted} accept")));
-        rules.push(format!("add @connections{digit} {{ {ip} saddr ct count over {most} }} {refusal}"));
+        rules.extend(
+            exempt(zone, v6)
+                .iter()
+                .map(|trusted| format!("{ip} saddr {trusted} accept")),
+        );
+        rules.push(format!(
+            "add @connections{digit} {{ {ip} saddr ct count over {most} }} {refusal}"
+        ));
     }
     rules.push("accept".to_owned());
     builder.chain(format!("connect/{name}"), "", rules);
 
-    per_source(builder, zone, "flow_rate", builder.limits.flow_rate_per_source, Reason::NewRate);
+    per_source(
+        builder,
+        zone,
+        "flow_rate",
+        builder.limits.flow_rate_per_source,
+        Reason::NewRate,
+    );
     let refusal = builder.refuse(Reason::NewRate, name);
-    let rules = vec![format!("jump flow_rate_source/{name}"), "jump flow_total".to_owned(), refusal];
+    let rules = vec![
+        format!("jump flow_rate_source/{name}"),
+        "jump flow_total".to_owned(),
+        refusal,
+    ];
     builder.chain(format!("flow/{name}"), "", rules);
 }
 
@@ -189,10 +257,31 @@ fn icmp(builder: &mut Builder<'_>, zone: &Zone) {
     let name = &zone.name;
     let other = builder.refuse(Reason::Icmp, name);
     let rate = builder.refuse(Reason::IcmpRate, name);
-    let invalid = format!("ct state invalid {}", builder.refuse(Reason::CtInvalid, name));
+    let invalid = format!(
+        "ct state invalid {}",
+        builder.refuse(Reason::CtInvalid, name)
+    );
     for (chain, icmp, errors) in [
-        ("icmp4", "icmp", ["destination-unreachable", "time-exceeded", "parameter-problem"].as_slice()),
-        ("icmp6", "icmpv6", &["destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem"]),
+        (
+            "icmp4",
+            "icmp",
+            [
+                "destination-unreachable",
+                "time-exceeded",
+                "parameter-problem",
+            ]
+            .as_slice(),
+        ),
+        (
+            "icmp6",
+            "icmpv6",
+            &[
+                "destination-unreachable",
+                "packet-too-big",
+                "time-exceeded",
+                "parameter-problem",
+            ],
+        ),
     ] {
         let mut rules = Vec::new();
         if icmp == "icmpv6" {
@@ -200,25 +289,50 @@ fn icmp(builder: &mut Builder<'_>, zone: &Zone) {
             rules.extend(discovery.map(|message| format!("{message} goto discovery/{name}")));
         }
         rules.push(invalid.clone());
-        rules.push(format!("{icmp} type echo-reply ct state established accept"));
-        rules.push(format!("{icmp} type echo-request {icmp} code 0 goto icmp/{name}"));
-        rules.extend(errors.iter().map(|error| format!("{icmp} type {error} ct state related goto icmp/{name}")));
+        rules.push(format!(
+            "{icmp} type echo-reply ct state established accept"
+        ));
+        rules.push(format!(
+            "{icmp} type echo-request {icmp} code 0 goto icmp/{name}"
+        ));
+        rules.extend(
+            errors
+                .iter()
+                .map(|error| format!("{icmp} type {error} ct state related goto icmp/{name}")),
+        );
         rules.push(other.clone());
         builder.chain(format!("{chain}/{name}"), "", rules);
     }
-    builder.chain(format!("icmp/{name}"), "", vec!["jump icmp_total".to_owned(), rate.clone()]);
+    builder.chain(
+        format!("icmp/{name}"),
+        "",
+        vec!["jump icmp_total".to_owned(), rate.clone()],
+    );
     let discovery = builder.limits.nd_rate;
     builder.chain(
         format!("discovery/{name}"),
         "",
-        vec![format!("limit rate over {discovery}/second burst {discovery} packets {rate}"), "accept".to_owned()],
+        vec![
+            format!("limit rate over {discovery}/second burst {discovery} packets {rate}"),
+            "accept".to_owned(),
+        ],
     );
 }
 
 /// Ports of the zone's listeners of one protocol, ascending.
-pub(super) fn ports(zone: &Zone, protocol: Protocol, of: impl Fn(Role) -> bool) -> impl Iterator<Item = u16> {
-    let listeners = zone.listeners.iter().filter(|listener| listener.protocol == protocol && of(listener.role));
-    listeners.map(|listener| listener.port).collect::<BTreeSet<u16>>().into_iter()
+pub(super) fn ports(
+    zone: &Zone,
+    protocol: Protocol,
+    of: impl Fn(Role) -> bool,
+) -> impl Iterator<Item = u16> {
+    let listeners = zone
+        .listeners
+        .iter()
+        .filter(|listener| listener.protocol == protocol && of(listener.role));
+    listeners
+        .map(|listener| listener.port)
+        .collect::<BTreeSet<u16>>()
+        .into_iter()
 }
 
 /// Sources that limits per source do not count: the allow-list, trunks and PBX.
@@ -235,7 +349,11 @@ fn per_source(builder: &mut Builder<'_>, zone: &Zone, set: &str, rate: u32, reas
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let (ip, digit) = family(v6);
-        rules.extend(exempt(zone, v6).iter().map(|trusted| format!("{ip} saddr {trusted} return")));
+        rules.extend(
+            exempt(zone, v6)
+                .iter()
+                .map(|trusted| format!("{ip} saddr {trusted} return")),
+        );
         let address = over(set, digit, &format!("{ip} saddr"), rate);
         if v6 {
             for near in of_family(&zone.networks, true) {

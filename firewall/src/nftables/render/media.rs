@@ -31,24 +31,43 @@ pub(super) fn inward(builder: &mut Builder<'_>, zone: &Zone) {
         let (ip, digit) = family(v6);
         let local = format!("{ip} daddr . udp dport");
         let shape = format!("goto media_shape/{name}");
-        rules.push(format!("{local} . {ip} saddr . udp sport @media_peer{digit} {shape}"));
-        rules.push(format!("udp sport {ports} {local} . {ip} saddr @media_host{digit} {shape}"));
+        rules.push(format!(
+            "{local} . {ip} saddr . udp sport @media_peer{digit} {shape}"
+        ));
+        rules.push(format!(
+            "udp sport {ports} {local} . {ip} saddr @media_host{digit} {shape}"
+        ));
         let any = format!("{local} @media_any{digit} {shape}");
         if media.networks.is_empty() {
             // Whoever may be a source in the zone, which was judged before.
             rules.push(format!("udp sport {ports} {any}"));
         }
         let networks = of_family(&media.networks, v6);
-        rules.extend(networks.map(|network| format!("udp sport {ports} {ip} saddr {network} {any}")));
+        rules.extend(
+            networks.map(|network| format!("udp sport {ports} {ip} saddr {network} {any}")),
+        );
     }
     rules.push(builder.refuse(Reason::NoPinhole, name));
     builder.chain(format!("media/{name}"), "Pinholes.", rules);
 
-    let rules = shape(builder, name, &format!("media_rate/{name}"), Reason::MediaShape, Reason::MediaSize);
-    builder.chain(format!("media_shape/{name}"), "First octet and size, RFC 7983.", rules);
+    let rules = shape(
+        builder,
+        name,
+        &format!("media_rate/{name}"),
+        Reason::MediaShape,
+        Reason::MediaSize,
+    );
+    builder.chain(
+        format!("media_shape/{name}"),
+        "First octet and size, RFC 7983.",
+        rules,
+    );
     let refusal = builder.refuse(Reason::MediaRate, name);
     let mut rules = rate(builder, "media_rate", "daddr", "dport", &refusal);
-    rules.push(format!("meta mark set {:#x} notrack accept", mark::PASSED_PINHOLE));
+    rules.push(format!(
+        "meta mark set {:#x} notrack accept",
+        mark::PASSED_PINHOLE
+    ));
     builder.chain(format!("media_rate/{name}"), "", rules);
 }
 
@@ -69,9 +88,19 @@ pub(super) fn outward(builder: &mut Builder<'_>, zone: &Zone) {
         }
     }
     rules.push(refusal);
-    builder.chain(format!("media_out/{name}"), "Where a media socket may send.", rules);
+    builder.chain(
+        format!("media_out/{name}"),
+        "Where a media socket may send.",
+        rules,
+    );
     let next = format!("media_out_rate/{name}");
-    let rules = shape(builder, name, &next, Reason::EgressShape, Reason::EgressShape);
+    let rules = shape(
+        builder,
+        name,
+        &next,
+        Reason::EgressShape,
+        Reason::EgressShape,
+    );
     builder.chain(format!("media_out_shape/{name}"), "", rules);
     let refusal = builder.refuse(Reason::EgressRate, name);
     let mut rules = rate(builder, "media_out_rate", "saddr", "sport", &refusal);
@@ -80,7 +109,13 @@ pub(super) fn outward(builder: &mut Builder<'_>, zone: &Zone) {
 }
 
 /// Positive throughout: a packet whose payload cannot be read matches nothing and is refused.
-fn shape(builder: &mut Builder<'_>, name: &str, next: &str, shape: Reason, size: Reason) -> Vec<String> {
+fn shape(
+    builder: &mut Builder<'_>,
+    name: &str,
+    next: &str,
+    shape: Reason,
+    size: Reason,
+) -> Vec<String> {
     let mut rules: Vec<String> = KINDS
         .map(|(first, least)| format!("@th,64,8 {first} udp length {least}-{MOST} goto {next}"))
         .into();

@@ -59,13 +59,23 @@ pub fn render(policy: &Policy) -> Ruleset {
         "prerouting_early",
         "type filter hook prerouting priority -450; policy drop;",
         "Before fragments are put together: what no packet may be.",
-        Hook { link: "iifname", own: &["iifname \"lo\" accept"], chain: "early", stranger: Reason::UnknownInterface },
+        Hook {
+            link: "iifname",
+            own: &["iifname \"lo\" accept"],
+            chain: "early",
+            stranger: Reason::UnknownInterface,
+        },
     );
     builder.hook(
         "prerouting_raw",
         "type filter hook prerouting priority raw; policy drop;",
         "Before connection tracking: source, bans, rates; and all of media.",
-        Hook { link: "iifname", own: &["iifname \"lo\" accept"], chain: "raw", stranger: Reason::UnknownInterface },
+        Hook {
+            link: "iifname",
+            own: &["iifname \"lo\" accept"],
+            chain: "raw",
+            stranger: Reason::UnknownInterface,
+        },
     );
     builder.hook(
         "input",
@@ -73,7 +83,10 @@ pub fn render(policy: &Policy) -> Ruleset {
         "Connection state, and what is offered.",
         Hook {
             link: "iifname",
-            own: &["iifname \"lo\" accept", "meta mark 0x47480101 ct state untracked accept"],
+            own: &[
+                "iifname \"lo\" accept",
+                "meta mark 0x47480101 ct state untracked accept",
+            ],
             chain: "input",
             stranger: Reason::UnknownInterface,
         },
@@ -82,7 +95,12 @@ pub fn render(policy: &Policy) -> Ruleset {
         "forward",
         "type filter hook forward priority filter; policy drop;",
         "Nothing is forwarded.",
-        Hook { link: "iifname", own: &[], chain: "forward", stranger: Reason::Forward },
+        Hook {
+            link: "iifname",
+            own: &[],
+            chain: "forward",
+            stranger: Reason::Forward,
+        },
     );
     builder.hook(
         "output_raw",
@@ -90,7 +108,10 @@ pub fn render(policy: &Policy) -> Ruleset {
         "What no packet from inside may be; and all of media.",
         Hook {
             link: "oifname",
-            own: &["oifname \"lo\" meta mark & 0xffff0000 == 0x47480000 ", "oifname \"lo\" accept"],
+            own: &[
+                "oifname \"lo\" meta mark & 0xffff0000 == 0x47480000 ",
+                "oifname \"lo\" accept",
+            ],
             chain: "outward",
             stranger: Reason::EgressUnmarked,
         },
@@ -101,7 +122,10 @@ pub fn render(policy: &Policy) -> Ruleset {
         "Whether the socket was lent for this; media was judged before.",
         Hook {
             link: "oifname",
-            own: &["oifname \"lo\" accept", "meta mark 0x47480003 ct state untracked accept"],
+            own: &[
+                "oifname \"lo\" accept",
+                "meta mark 0x47480003 ct state untracked accept",
+            ],
             chain: "output",
             stranger: Reason::EgressUnmarked,
         },
@@ -142,7 +166,12 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     const fn new(policy: &'a Policy) -> Self {
-        Self { policy, limits: policy.limits, chains: Vec::new(), refusals: BTreeSet::new() }
+        Self {
+            policy,
+            limits: policy.limits,
+            chains: Vec::new(),
+            refusals: BTreeSet::new(),
+        }
     }
 
     /// A base chain.
@@ -157,14 +186,29 @@ impl<'a> Builder<'a> {
             }
         }
         let zones = &self.policy.zones;
-        rules.extend(zones.iter().map(|zone| format!("{} \"{}\" goto {}/{}", hook.link, zone.interface, hook.chain, zone.name)));
+        rules.extend(zones.iter().map(|zone| {
+            format!(
+                "{} \"{}\" goto {}/{}",
+                hook.link, zone.interface, hook.chain, zone.name
+            )
+        }));
         rules.push(self.refuse(hook.stranger, NO_ZONE));
-        self.chains.push(Chain { name: name.to_owned(), why, base: Some(base), rules });
+        self.chains.push(Chain {
+            name: name.to_owned(),
+            why,
+            base: Some(base),
+            rules,
+        });
     }
 
     /// A chain that is reached by `goto` or `jump`.
     fn chain(&mut self, name: String, why: &'static str, rules: Vec<String>) {
-        self.chains.push(Chain { name, why, base: None, rules });
+        self.chains.push(Chain {
+            name,
+            why,
+            base: None,
+            rules,
+        });
     }
 
     /// The statement that refuses a packet for `reason`.
@@ -176,7 +220,11 @@ impl<'a> Builder<'a> {
     /// Adds the chains of all reasons that were used.
     fn finish(mut self) -> Ruleset {
         let refusals = core::mem::take(&mut self.refusals);
-        let Limits { log_rate, log_burst, .. } = self.limits;
+        let Limits {
+            log_rate,
+            log_burst,
+            ..
+        } = self.limits;
         let mut counters = BTreeSet::new();
         for (reason, zone) in refusals {
             let name = drop_counter(reason.word(), &zone);
@@ -197,7 +245,10 @@ impl<'a> Builder<'a> {
 
 /// The networks of one family.
 fn of_family(networks: &[IpNet], v6: bool) -> impl Iterator<Item = IpNet> + '_ {
-    networks.iter().copied().filter(move |network| matches!(network, IpNet::V6(_)) == v6)
+    networks
+        .iter()
+        .copied()
+        .filter(move |network| matches!(network, IpNet::V6(_)) == v6)
 }
 
 /// nft's words for a family: `ip` or `ip6`, the digit of its sets.
@@ -207,7 +258,13 @@ const fn family(v6: bool) -> (&'static str, char) {
 
 /// Addresses of the sbc's configured far ends of one family, each once.
 fn sip_peers(zone: &Zone, v6: bool) -> Vec<core::net::IpAddr> {
-    let peers = zone.peers.iter().filter(|peer| peer.role == broker_proto::Role::Sbc);
-    let addresses: BTreeSet<_> = peers.map(|peer| peer.address.ip()).filter(|ip| ip.is_ipv6() == v6).collect();
+    let peers = zone
+        .peers
+        .iter()
+        .filter(|peer| peer.role == broker_proto::Role::Sbc);
+    let addresses: BTreeSet<_> = peers
+        .map(|peer| peer.address.ip())
+        .filter(|ip| ip.is_ipv6() == v6)
+        .collect();
     addresses.into_iter().collect()
 }

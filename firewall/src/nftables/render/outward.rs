@@ -46,14 +46,25 @@ fn output(builder: &mut Builder<'_>, zone: &Zone) {
         rules.push("icmpv6 type nd-router-solicit ip6 hoplimit 255 meta mark 0 accept".to_owned());
     }
     if zone.v4.as_ref().is_some_and(|v4| v4.learnt) {
-        rules.push(format!("meta mark {:#x} udp sport 68 udp dport 67 accept", mark::DHCP));
+        rules.push(format!(
+            "meta mark {:#x} udp sport 68 udp dport 67 accept",
+            mark::DHCP
+        ));
     }
-    rules.push(format!("fib saddr . oif type != local {}", builder.refuse(Reason::EgressSource, name)));
+    rules.push(format!(
+        "fib saddr . oif type != local {}",
+        builder.refuse(Reason::EgressSource, name)
+    ));
     for v6 in [false, true] {
         let (ip, _) = family(v6);
         let icmp = if v6 { "icmpv6" } else { "icmp" };
-        rules.push(format!("{icmp} type echo-reply ct state established meta mark 0 accept"));
-        let targets = zone.echo_targets.iter().filter(|target| target.is_ipv6() == v6);
+        rules.push(format!(
+            "{icmp} type echo-reply ct state established meta mark 0 accept"
+        ));
+        let targets = zone
+            .echo_targets
+            .iter()
+            .filter(|target| target.is_ipv6() == v6);
         rules.extend(targets.map(|target| {
             format!(
                 "{icmp} type echo-request meta mark {:#x} {ip} daddr {target} limit rate {NETWORK_TEST_RATE}/second accept",
@@ -63,10 +74,18 @@ fn output(builder: &mut Builder<'_>, zone: &Zone) {
     }
     let refusal = builder.refuse(Reason::EgressIcmp, name);
     rules.extend([1, 58].map(|icmp| format!("meta l4proto {icmp} {refusal}")));
-    rules.push(format!("meta mark {:#x} goto out_sip/{name}", mark::LISTEN_SIP));
-    rules.push(format!("meta mark {:#x} goto out_management/{name}", mark::LISTEN_MANAGEMENT));
+    rules.push(format!(
+        "meta mark {:#x} goto out_sip/{name}",
+        mark::LISTEN_SIP
+    ));
+    rules.push(format!(
+        "meta mark {:#x} goto out_management/{name}",
+        mark::LISTEN_MANAGEMENT
+    ));
     let connecting = [(mark::CONNECT_SIP, "sip"), (mark::CONNECT_TIME, "time")];
-    rules.extend(connecting.map(|(mark, class)| format!("meta mark {mark:#x} goto connect_{class}/{name}")));
+    rules.extend(
+        connecting.map(|(mark, class)| format!("meta mark {mark:#x} goto connect_{class}/{name}")),
+    );
     rules.push(builder.refuse(Reason::EgressUnmarked, name));
     builder.chain(format!("output/{name}"), "", rules);
 }
@@ -100,7 +119,9 @@ fn connecting(builder: &mut Builder<'_>, zone: &Zone) {
         let mut rules = Vec::new();
         for v6 in [false, true] {
             for protocol in [Protocol::Udp, Protocol::Tcp] {
-                rules.extend(far_ends(zone, role, protocol, v6).map(|peer| format!("{peer} accept")));
+                rules.extend(
+                    far_ends(zone, role, protocol, v6).map(|peer| format!("{peer} accept")),
+                );
             }
         }
         rules.push(builder.refuse(Reason::EgressConnect, name));
@@ -109,9 +130,26 @@ fn connecting(builder: &mut Builder<'_>, zone: &Zone) {
 }
 
 /// Matches the configured far ends, one each.
-fn far_ends(zone: &Zone, role: Role, protocol: Protocol, v6: bool) -> impl Iterator<Item = String> + '_ {
+fn far_ends(
+    zone: &Zone,
+    role: Role,
+    protocol: Protocol,
+    v6: bool,
+) -> impl Iterator<Item = String> + '_ {
     let (ip, _) = family(v6);
-    let peers = zone.peers.iter().filter(move |peer| peer.role == role && peer.protocol == protocol);
-    let peers = peers.map(|peer| peer.address).filter(move |address| address.is_ipv6() == v6);
-    peers.map(move |peer| format!("{ip} daddr {} {} dport {}", peer.ip(), protocol.word(), peer.port()))
+    let peers = zone
+        .peers
+        .iter()
+        .filter(move |peer| peer.role == role && peer.protocol == protocol);
+    let peers = peers
+        .map(|peer| peer.address)
+        .filter(move |address| address.is_ipv6() == v6);
+    peers.map(move |peer| {
+        format!(
+            "{ip} daddr {} {} dport {}",
+            peer.ip(),
+            protocol.word(),
+            peer.port()
+        )
+    })
 }

@@ -16,20 +16,35 @@ pub(super) fn chains(builder: &mut Builder<'_>, zone: &Zone) {
         };
         builder.chain(format!("source{digit}/{}", zone.name), "", rules);
     }
-    for (scope, why) in [("all", "Banned from everything."), ("sip", "Banned from SIP.")] {
+    for (scope, why) in [
+        ("all", "Banned from everything."),
+        ("sip", "Banned from SIP."),
+    ] {
         builder.chain(format!("ban_{scope}/{}", zone.name), why, bans(zone, scope));
     }
     let rules = banned(builder, zone);
-    builder.chain(format!("banned/{}", zone.name), "The allow-list wins.", rules);
+    builder.chain(
+        format!("banned/{}", zone.name),
+        "The allow-list wins.",
+        rules,
+    );
 }
 
-fn source(builder: &mut Builder<'_>, zone: &Zone, addressing: &Addressing, v6: bool) -> Vec<String> {
+fn source(
+    builder: &mut Builder<'_>,
+    zone: &Zone,
+    addressing: &Addressing,
+    v6: bool,
+) -> Vec<String> {
     let (ip, _) = family(v6);
     let name = &zone.name;
     let mut rules = Vec::new();
     if v6 {
         // Neighbour discovery alone came so far with these, see `early`.
-        rules.extend(["ip6 saddr :: return".to_owned(), "ip6 saddr fe80::/10 return".to_owned()]);
+        rules.extend([
+            "ip6 saddr :: return".to_owned(),
+            "ip6 saddr fe80::/10 return".to_owned(),
+        ]);
     } else {
         rules.extend(dhcp(zone).map(|answer| format!("{answer} meta mark set {STAMP} accept")));
     }
@@ -43,13 +58,19 @@ fn source(builder: &mut Builder<'_>, zone: &Zone, addressing: &Addressing, v6: b
     let others = builder.policy.networks_of_others(zone);
     rules.extend(of_family(&others, v6).map(|network| format!("{ip} saddr {network} {spoofed}")));
     rules.extend(own);
-    rules.extend(of_family(&zone.not_bogon, v6).map(|network| format!("{ip} saddr {network} return")));
+    rules.extend(
+        of_family(&zone.not_bogon, v6).map(|network| format!("{ip} saddr {network} return")),
+    );
     if v6 {
         // RFC 4291 §2.4: what IANA gives out begins with 001.
-        rules.push(format!("ip6 saddr != 2000::/3 {}", builder.refuse(Reason::NotGlobalSource, name)));
+        rules.push(format!(
+            "ip6 saddr != 2000::/3 {}",
+            builder.refuse(Reason::NotGlobalSource, name)
+        ));
     }
     let bogon = builder.refuse(Reason::BogonSource, name);
-    rules.extend(of_family(&zone.bogons, v6).map(|network| format!("{ip} saddr {network} {bogon}")));
+    rules
+        .extend(of_family(&zone.bogons, v6).map(|network| format!("{ip} saddr {network} {bogon}")));
     rules
 }
 
@@ -61,7 +82,9 @@ fn bans(zone: &Zone, scope: &str) -> Vec<String> {
         let (ip, digit) = family(v6);
         rules.push(format!("{ip} saddr @ban_host_{scope}{digit} {refusal}"));
         for protocol in ["tcp", "udp"] {
-            rules.push(format!("{ip} saddr . {protocol} sport @ban_flow_{scope}{digit} {refusal}"));
+            rules.push(format!(
+                "{ip} saddr . {protocol} sport @ban_flow_{scope}{digit} {refusal}"
+            ));
         }
     }
     rules
@@ -71,7 +94,9 @@ fn banned(builder: &mut Builder<'_>, zone: &Zone) -> Vec<String> {
     let mut rules = Vec::new();
     for v6 in [false, true] {
         let (ip, _) = family(v6);
-        rules.extend(of_family(&zone.allow_list, v6).map(|allowed| format!("{ip} saddr {allowed} return")));
+        rules.extend(
+            of_family(&zone.allow_list, v6).map(|allowed| format!("{ip} saddr {allowed} return")),
+        );
     }
     rules.push(builder.refuse(Reason::Ban, &zone.name));
     rules
