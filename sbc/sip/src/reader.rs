@@ -146,8 +146,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn quoted(&mut self) -> Result<&'a str, Syntax> {
         self.expect(b'"', Syntax::QuotedString)?;
         let mut escaped = false;
-        let mut length = 0;
-        for octet in self.rest.bytes() {
+        for (length, octet) in self.rest.bytes().enumerate() {
             match octet {
                 // quoted-pair = "\" (%x00-09 / %x0B-0C / %x0E-7F)
                 b'\r' | b'\n' => return Err(Syntax::QuotedString),
@@ -167,7 +166,6 @@ impl<'a> Reader<'a> {
                 0x00..0x20 | 0x7f => return Err(Syntax::QuotedString),
                 _ => {}
             }
-            length += 1;
         }
         Err(Syntax::QuotedString)
     }

@@ -1,9 +1,15 @@
 //! What tests share: where the test data lies, a request from text, abilities of a border element.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test looks for its data and says when there is none"
+)]
+
 use std::path::PathBuf;
 
 use crate::limits::Limits;
-use crate::message::{Framing, Message, Request, Response, parse};
+use crate::message::{Framing, Message, Request, parse};
 use crate::method::Method;
 use crate::verdict::Abilities;
 
@@ -52,10 +58,3 @@ pub(crate) fn request(text: &str) -> Request {
     }
 }
 
-/// A response from text; panics on what is none.
-pub(crate) fn response(text: &str) -> Response {
-    match message(text) {
-        Message::Response(response) => *response,
-        Message::Request(_) => panic!("a request: {text}"),
-    }
-}

@@ -100,7 +100,7 @@ impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = self.unix_seconds / DAY_SECONDS;
         let clock = self.unix_seconds % DAY_SECONDS;
-        // The year is at most one too high: no year has fewer than 365 days.
+        // Never too low, because no year has fewer than 365 days.
         let mut year = 1970 + days / 365;
         while days_before(year, 0) > days {
             year -= 1;

@@ -245,12 +245,8 @@ impl Via {
         if rport.is_some() && self.rport().flatten().is_none_or(|port| port == 0) {
             return Err(Syntax::Port);
         }
-        if self.params.find("ttl").is_some()
-            && !self
-                .params
-                .value("ttl")
-                .is_some_and(|ttl| ttl.parse::<u8>().is_ok())
-        {
+        let ttl = self.params.value("ttl").map(|ttl| ttl.parse::<u8>());
+        if self.params.has("ttl") && !matches!(ttl, Some(Ok(_))) {
             return Err(Syntax::Range);
         }
         Ok(())

@@ -3,6 +3,8 @@
 
 mod body;
 mod parse;
+#[cfg(test)]
+mod properties;
 mod salvage;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,12 @@
 //! The corpora: RFC 4475 and RFC 5118 messages as their tables say, PROTOS cases and fuzz seeds without panic.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test reads the corpora, unpacks them and says when it cannot"
+)]
+
 use std::fs;
 use std::path::Path;
 
