@@ -14,6 +14,7 @@
 //! | [`connect`] | connections to configured far ends |
 //! | [`ban`] | bans with reason and evidence |
 //! | [`liveness`] | whether the sbc lives |
+//! | [`rights`] | who may ask what, and how often |
 //! | [`bucket`], [`ledger`] | rates; counters, log lines, records |
 //! | [`kernel`], [`linux`] | what the kernel is asked to do; that it does it |
 
@@ -29,6 +30,7 @@ pub mod linux;
 pub mod listener;
 pub mod liveness;
 pub mod permissions;
+mod rights;
 #[cfg(test)]
 mod tests;
 
@@ -57,7 +59,8 @@ use self::{
     ledger::Ledger,
     listener::Listeners,
     liveness::{Liveness, Step},
-    permissions::{Bounds, Permissions},
+    permissions::Permissions,
+    rights::{buckets, id, may_ask},
 };
 use crate::{
     netlink::{Change, Element, elements::describe},
@@ -642,61 +645,6 @@ impl<K: Kernel> Broker<K> {
                 }));
             self.leftovers_due = Some(now + LEFTOVER_PAUSE);
         }
-    }
-}
-
-/// Who may ask what at all.
-const fn may_ask(role: Role, request: &ToBroker) -> bool {
-    match role {
-        Role::Sbc => true,
-        Role::Management => matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. }),
-        Role::Time => matches!(request, ToBroker::Connect { .. } | ToBroker::Health { .. }),
-        _ => false,
-    }
-}
-
-/// Rates per kind of request: per second, and at once; and of all together, with room for refusals. A call takes two
-/// leases (more with video), each of which is latched a few times, renewed and closed.
-fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, Bucket>, Bucket) {
-    let open = bounds.call_rate.saturating_mul(4).max(200);
-    let of_calls = bounds.calls.saturating_mul(8);
-    let rates = [
-        ("listen", 20, 64),
-        ("open-media", open, open * 2),
-        ("latch-media", open * 4, open * 8),
-        ("renew-media", open * 4, of_calls.max(open * 8)),
-        // Closing is never refused for its rate before it is a flood: it takes rights away.
-        ("close-media", open * 8, of_calls.max(open * 16)),
-        ("connect", 20, 64),
-        ("ban", 100, 500),
-        ("health", 200, 400),
-    ];
-    let (per_second, burst) = rates.iter().fold(
-        (0_u32, 0_u32),
-        |(all_rates, all_bursts), (_, rate, burst)| {
-            (
-                all_rates.saturating_add(*rate),
-                all_bursts.saturating_add(*burst),
-            )
-        },
-    );
-    let each = rates
-        .into_iter()
-        .map(|(kind, per_second, burst)| (kind, Bucket::new(now, per_second, burst)));
-    (each.collect(), Bucket::new(now, per_second, burst))
-}
-
-/// The number that pairs a request with its answer; `Health` has none.
-const fn id(request: &ToBroker) -> Option<RequestId> {
-    match request {
-        ToBroker::Listen { id, .. }
-        | ToBroker::OpenMedia { id, .. }
-        | ToBroker::LatchMedia { id, .. }
-        | ToBroker::RenewMedia { id, .. }
-        | ToBroker::CloseMedia { id, .. }
-        | ToBroker::Connect { id, .. }
-        | ToBroker::Ban { id, .. } => Some(*id),
-        ToBroker::Health { .. } => None,
     }
 }
 

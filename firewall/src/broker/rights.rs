@@ -1,0 +1,79 @@
+//! Who may ask what, and how often: each role has its own kinds of request, each kind its own rate.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use broker_proto::{RequestId, Role, broker::ToBroker};
+
+use super::{bucket::Bucket, permissions::Bounds};
+
+/// Who may ask what at all.
+pub(super) const fn may_ask(role: Role, request: &ToBroker) -> bool {
+    match role {
+        Role::Sbc => true,
+        Role::Management => matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. }),
+        Role::Time => matches!(request, ToBroker::Connect { .. } | ToBroker::Health { .. }),
+        _ => false,
+    }
+}
+
+/// Rates per kind of request: per second, and at once; and of all together, with room for refusals. A call takes two
+/// leases (more with video), each of which is latched a few times, renewed and closed.
+pub(super) fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, Bucket>, Bucket) {
+    let open = bounds.call_rate.saturating_mul(4).max(200);
+    let of_calls = bounds.calls.saturating_mul(8);
+    let rates = [
+        ("listen", 20, 64),
+        ("open-media", open, open * 2),
+        ("latch-media", open * 4, open * 8),
+        ("renew-media", open * 4, of_calls.max(open * 8)),
+        // Closing is never refused for its rate before it is a flood: it takes rights away.
+        ("close-media", open * 8, of_calls.max(open * 16)),
+        ("connect", 20, 64),
+        ("ban", 100, 500),
+        ("health", 200, 400),
+    ];
+    let (per_second, burst) = rates.iter().fold(
+        (0_u32, 0_u32),
+        |(all_rates, all_bursts), (_, rate, burst)| {
+            (
+                all_rates.saturating_add(*rate),
+                all_bursts.saturating_add(*burst),
+            )
+        },
+    );
+    let each = rates
+        .into_iter()
+        .map(|(kind, per_second, burst)| (kind, Bucket::new(now, per_second, burst)));
+    (each.collect(), Bucket::new(now, per_second, burst))
+}
+
+/// The number that pairs a request with its answer; `Health` has none.
+pub(super) const fn id(request: &ToBroker) -> Option<RequestId> {
+    match request {
+        ToBroker::Listen { id, .. }
+        | ToBroker::OpenMedia { id, .. }
+        | ToBroker::LatchMedia { id, .. }
+        | ToBroker::RenewMedia { id, .. }
+        | ToBroker::CloseMedia { id, .. }
+        | ToBroker::Connect { id, .. }
+        | ToBroker::Ban { id, .. } => Some(*id),
+        ToBroker::Health { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sbc_management_and_time_may_ask_anything() {
+        let health = ToBroker::Health { sequence: 1 };
+        let may = Role::ALL.map(|role| (role, may_ask(role, &health)));
+        let asking: Vec<Role> = may
+            .into_iter()
+            .filter(|(_, may)| *may)
+            .map(|(role, _)| role)
+            .collect();
+        assert_eq!(asking, [Role::Sbc, Role::Time, Role::Management]);
+    }
+}
