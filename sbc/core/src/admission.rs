@@ -98,23 +98,23 @@ impl Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shed {
     /// This source asks too often.
-    SourceRate,
+    Source,
     /// All strangers together ask too often.
-    StrangerRate,
+    Stranger,
     /// Too many new calls a second.
-    CallRate,
+    Call,
     /// Too many registrations a second.
-    RegistrationRate,
+    Registration,
 }
 
 impl Shed {
     /// Stable word for counters and logs.
     pub(crate) const fn word(self) -> &'static str {
         match self {
-            Self::SourceRate => "source-rate",
-            Self::StrangerRate => "stranger-rate",
-            Self::CallRate => "call-rate",
-            Self::RegistrationRate => "registration-rate",
+            Self::Source => "source-rate",
+            Self::Stranger => "stranger-rate",
+            Self::Call => "call-rate",
+            Self::Registration => "registration-rate",
         }
     }
 }
@@ -153,7 +153,7 @@ impl Rates {
         if self.sources.len() >= SOURCES && !self.sources.contains_key(&key) {
             self.sweep(now);
             if self.sources.len() >= SOURCES {
-                return Err(Shed::SourceRate);
+                return Err(Shed::Source);
             }
         }
         let entry = self
@@ -164,10 +164,10 @@ impl Rates {
             *entry = (Bucket::full(rate, now), known);
         }
         if !entry.0.take(rate, now) {
-            return Err(Shed::SourceRate);
+            return Err(Shed::Source);
         }
         if !known && !self.strangers.take(STRANGERS, now) {
-            return Err(Shed::StrangerRate);
+            return Err(Shed::Stranger);
         }
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Rates {
         if self.calls.take(rate, now) {
             Ok(())
         } else {
-            Err(Shed::CallRate)
+            Err(Shed::Call)
         }
     }
 
@@ -191,7 +191,7 @@ impl Rates {
         if self.registrations.take(REGISTRATIONS, now) {
             Ok(())
         } else {
-            Err(Shed::RegistrationRate)
+            Err(Shed::Registration)
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
             .filter(|_| rates.request(start, one, false).is_ok())
             .count();
         assert_eq!(served, STRANGER.burst as usize);
-        assert_eq!(rates.request(start, one, false), Err(Shed::SourceRate));
+        assert_eq!(rates.request(start, one, false), Err(Shed::Source));
         assert_eq!(rates.request(start, other, false), Ok(()));
         assert_eq!(
             rates.request(start + Duration::from_secs(1), one, false),

@@ -297,12 +297,12 @@ impl Core {
             return;
         };
         call.leave(&mut self.cx);
-        if let Some(source) = call.source {
-            if let Some(count) = self.per_source.get_mut(&source) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.per_source.remove(&source);
-                }
+        if let Some(source) = call.source
+            && let Some(count) = self.per_source.get_mut(&source)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_source.remove(&source);
             }
         }
     }
@@ -483,10 +483,10 @@ impl Core {
             | MediaEvent::Report { stream, .. }
             | MediaEvent::Failed { stream, .. } => stream,
         };
-        if let Some(call) = self.cx.streams.get(&stream).copied() {
-            if let Some(call) = self.calls.get_mut(&call) {
-                call.media_event(&mut self.cx, &event);
-            }
+        if let Some(call) = self.cx.streams.get(&stream).copied()
+            && let Some(call) = self.calls.get_mut(&call)
+        {
+            call.media_event(&mut self.cx, &event);
         }
     }
 

@@ -8,6 +8,7 @@ use sbc_sip::{
     message::{Framing, Message, Request},
     method::Method,
     status::StatusCode,
+    verdict::{Abilities, Refusal, judge},
 };
 
 use crate::{
@@ -22,6 +23,17 @@ use crate::{
 
 /// Seconds after which a peer that was refused for load may try again.
 const RETRY_AFTER: u32 = 5;
+
+/// What we can do.
+const ABILITIES: Abilities<'static> = Abilities {
+    methods: &outgoing::ALLOW,
+    extensions: &[],
+    bodies: &[
+        ("application", "sdp"),
+        ("application", "dtmf-relay"),
+        ("application", "dtmf"),
+    ],
+};
 
 /// Who sent something, as far as admission cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,10 +206,10 @@ impl Core {
     }
 
     fn ack(&mut self, source: Source, request: &Request) {
-        if let Some((call, side)) = self.dialog(source, request) {
-            if let Some(call) = self.calls.get_mut(&call) {
-                call.ack(&mut self.cx, side, request);
-            }
+        if let Some((call, side)) = self.dialog(source, request)
+            && let Some(call) = self.calls.get_mut(&call)
+        {
+            call.ack(&mut self.cx, side, request);
         }
     }
 
@@ -219,6 +231,9 @@ impl Core {
             self.refuse(source, request, 481, "no-dialog");
             return;
         };
+        if self.bad_basics(source, request) {
+            return;
+        }
         let Some(server) = self.serve(source, request) else {
             return;
         };
@@ -235,26 +250,15 @@ impl Core {
             self.shed(source, request, shed);
             return;
         }
-        match &request.method {
+        if request.method != Method::Cancel && self.bad_basics(source, request) {
+            return;
+        }
+        match request.method {
             Method::Invite => self.invite(source, request),
             Method::Cancel => self.cancel(source, request),
             Method::Register => self.register(source, request),
             Method::Options => self.options(source, request),
-            Method::Bye | Method::Info | Method::Prack | Method::Update => {
-                self.refuse(source, request, 481, "no-dialog");
-            }
-            method => {
-                let (status, reason) = match method {
-                    Method::Other(_) => (501, "method-unknown"),
-                    _ => (405, "method-not-allowed"),
-                };
-                let answer = Answer {
-                    status: outgoing::status(status),
-                    allow: true,
-                    ..Answer::default()
-                };
-                self.refuse_with(source, request, reason, answer);
-            }
+            _ => self.refuse(source, request, 481, "no-dialog"),
         }
     }
 
@@ -284,9 +288,6 @@ impl Core {
     }
 
     fn register(&mut self, source: Source, request: &Request) {
-        if self.bad_basics(source, request) {
-            return;
-        }
         if let Err(shed) = self.rates.registration(self.cx.now) {
             self.shed(source, request, shed);
             return;
@@ -305,9 +306,6 @@ impl Core {
     }
 
     fn options(&mut self, source: Source, request: &Request) {
-        if self.bad_basics(source, request) {
-            return;
-        }
         if !source.is_known() {
             self.refuse_silently(source, "stranger");
             return;
@@ -327,20 +325,26 @@ impl Core {
     pub(crate) fn bad_basics(&mut self, source: Source, request: &Request) -> bool {
         if outgoing::lacks_branch(request) {
             self.refuse(source, request, 400, "no-branch");
-        } else if request.uri.sip().is_none() {
-            self.refuse(source, request, 416, "scheme");
-        } else if request.headers.max_forwards() == Some(0) {
-            self.refuse(source, request, 483, "max-forwards");
-        } else if let Some(unsupported) = outgoing::unsupported(request) {
-            let answer = Answer {
-                status: StatusCode::BAD_EXTENSION,
-                unsupported,
-                ..Answer::default()
-            };
-            self.refuse_with(source, request, "extension", answer);
-        } else {
-            return false;
+            return true;
         }
+        let Err(refusal) = judge(request, &ABILITIES) else {
+            return false;
+        };
+        let mut answer = Answer {
+            status: refusal.status(),
+            ..Answer::default()
+        };
+        let reason = refusal.reason();
+        match refusal {
+            Refusal::MethodNotAllowed | Refusal::MethodUnknown => answer.allow = true,
+            Refusal::BodyType | Refusal::NothingAcceptable => answer.accept = true,
+            Refusal::Extensions(tags) => answer.unsupported = tags,
+            Refusal::UnknownCredentials => {
+                answer.challenges = self.registration.challenge(&mut self.cx)
+            }
+            Refusal::Scheme | Refusal::NoAccount | Refusal::TooManyHops => {}
+        }
+        self.refuse_with(source, request, reason, answer);
         true
     }
 }

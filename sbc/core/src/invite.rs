@@ -21,13 +21,13 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        if self.bad_basics(source, request) || self.bad_invite(source, request) {
+        if self.bad_invite(source, request) {
             return;
         }
         let offer = match outgoing::offer_of(request) {
             Ok(offer) => offer,
-            Err(answer) => {
-                self.refuse_with(source, request, "description", answer);
+            Err(status) => {
+                self.refuse(source, request, status, "description");
                 return;
             }
         };
@@ -36,12 +36,12 @@ impl Core {
             .from
             .uri
             .user()
-            .map(|user| outgoing::plain_user(user))
+            .map(outgoing::plain_user)
             .unwrap_or_default();
         let called = request
             .uri
             .user()
-            .map(|user| outgoing::plain_user(user))
+            .map(outgoing::plain_user)
             .unwrap_or_default();
         // Nobody speaks for another account than the one that it registered.
         if source.peer == Peer::Stranger && !self.registration.speaks_for(&source.flow, &calling) {
@@ -77,8 +77,6 @@ impl Core {
         // RFC 3261 §8.2.2.2: the same request by another path.
         if self.is_merged(request) {
             self.refuse(source, request, 482, "merged");
-        } else if outgoing::refuses_sdp(request) {
-            self.refuse(source, request, 406, "accept");
         } else if request.headers.contacts.len() != 1 {
             self.refuse(source, request, 400, "contact");
         } else {

@@ -7,7 +7,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`io`] | the contract with the shell |
-//! | `core`, `dispatch`, `stream`, `framing`, `invite` | the whole; a message and whom it is for; connections; a new call |
+//! | `core`, `dispatch`, `stream`, `invite` | the whole; a message and whom it is for; connections; a new call |
 //! | `surroundings` | settings in force: zones, own addresses, who is whose address |
 //! | `admission` | scanners, rates |
 //! | `routing`, `target` | numbers and routes; where a call may go |
@@ -35,7 +35,6 @@ mod counters;
 mod digest;
 mod dispatch;
 mod dtmf;
-mod framing;
 mod identity;
 mod invite;
 pub mod io;

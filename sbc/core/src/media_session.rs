@@ -102,10 +102,10 @@ pub(crate) struct MediaSession {
     renew_after: Duration,
 }
 
-const fn index(side: Side) -> usize {
+const fn of(side: Side, [a, b]: &[LegStats; 2]) -> &LegStats {
     match side {
-        Side::A => 0,
-        Side::B => 1,
+        Side::A => a,
+        Side::B => b,
     }
 }
 
@@ -145,10 +145,11 @@ impl MediaSession {
         });
         let [a, b] = &mut stream.legs;
         let leg = if side == Side::A { a } else { b };
-        if let Some(leg) = leg.as_ref() {
-            if leg.zone == zone && leg.family == family {
-                return;
-            }
+        if let Some(leg) = leg.as_ref()
+            && leg.zone == zone
+            && leg.family == family
+        {
+            return;
         }
         if let Some(old) = leg.take() {
             give_back(cx, &old);
@@ -478,18 +479,18 @@ impl MediaSession {
     /// A stream that the media threads could not carry is over.
     pub(crate) fn failed(&mut self, cx: &mut Context, stream: StreamId) {
         self.settle(cx, stream);
-        if let Some(line) = self.line_of(stream) {
-            if let Some(stream) = self.stream_mut(line) {
-                stream.running = false;
-            }
+        if let Some(line) = self.line_of(stream)
+            && let Some(stream) = self.stream_mut(line)
+        {
+            stream.running = false;
         }
     }
 
     /// Write the sums of a leg into its record.
     pub(crate) fn write_record(&self, side: Side, record: &mut LegRecord) {
-        let mut sum = self.ended[index(side)];
+        let mut sum = *of(side, &self.ended);
         for stream in self.lines.iter().flatten() {
-            add(&mut sum, &stream.stats[index(side)]);
+            add(&mut sum, of(side, &stream.stats));
         }
         record.packets_received = sum.packets_received;
         record.packets_sent = sum.packets_sent;

@@ -30,7 +30,7 @@ use crate::{
 /// The name that we show; never a version.
 const PRODUCT: &str = "Gatehouse";
 /// Methods that we understand.
-const ALLOW: [Method; 7] = [
+pub(crate) const ALLOW: [Method; 7] = [
     Method::Invite,
     Method::Ack,
     Method::Bye,
@@ -366,13 +366,6 @@ pub(crate) fn challenges(response: &Response) -> Vec<(bool, Auth)> {
         .collect()
 }
 
-/// Option tags that a request demands; we have none of them (RFC 3261 §8.2.2.3).
-pub(crate) fn unsupported(request: &Request) -> Option<Vec<Text>> {
-    let demanded = [request.headers.require(), request.headers.proxy_require()];
-    let tags: Vec<Text> = demanded.into_iter().flatten().flatten().cloned().collect();
-    (!tags.is_empty()).then_some(tags)
-}
-
 /// User-Agent as it stands.
 pub(crate) fn user_agent(request: &Request) -> &str {
     request
@@ -437,35 +430,19 @@ pub(crate) fn description(body: Option<BodyPart<'_>>) -> Option<SessionDescripti
     offer_answer::read(body.bytes)
 }
 
-/// The offer of an INVITE, none if it has no body, or the answer that refuses its body.
-pub(crate) fn offer_of(request: &Request) -> Result<Option<SessionDescription>, Answer<'static>> {
-    let Some(body) = request.body_part() else {
-        return Ok(None);
-    };
-    if !body.kind.is_sdp() {
-        return Err(Answer {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            accept: true,
-            ..Answer::default()
-        });
+/// The offer of an INVITE, none if it has no body; `Err`: the status that refuses its body. The request itself is sound,
+/// so a description that cannot be read is 488, not 400.
+pub(crate) fn offer_of(request: &Request) -> Result<Option<SessionDescription>, u16> {
+    match request.body_part() {
+        Some(body) if body.kind.is_sdp() => offer_answer::read(body.bytes).map(Some).ok_or(488),
+        Some(body)
+            if body.kind.is("application", "dtmf-relay") || body.kind.is("application", "dtmf") =>
+        {
+            Err(415)
+        }
+        // One that may be ignored is (RFC 5621 §7); any other was refused before.
+        _ => Ok(None),
     }
-    match offer_answer::read(body.bytes) {
-        Some(offer) => Ok(Some(offer)),
-        None => Err(Answer {
-            status: StatusCode::BAD_REQUEST,
-            ..Answer::default()
-        }),
-    }
-}
-
-/// Whether Accept is there and has no room for a session description.
-pub(crate) fn refuses_sdp(request: &Request) -> bool {
-    let ranges = request.headers.accept();
-    ranges.is_some_and(|ranges| {
-        !ranges
-            .iter()
-            .any(|range| range.covers("application", "sdp"))
-    })
 }
 
 /// The word of a method for a counter.

@@ -1,8 +1,9 @@
 //! Streams: connections that come and go, octets cut into messages. RFC 3261 §18.3, RFC 5626 §3.5.1 for keep-alives.
 
+use sbc_sip::framing::{Frame, PONG};
+
 use crate::{
     core::Core,
-    framing::{self, Front},
     io::{ConnectionId, Output},
     surroundings::Peer,
     transport::{self, Flow},
@@ -42,65 +43,33 @@ impl Core {
         let Some(flow) = self.cx.connections.flow(connection) else {
             return;
         };
-        let Some(buffer) = self.cx.connections.buffer_mut(connection) else {
+        let Some(stream) = self.cx.connections.stream_mut(connection) else {
             return;
         };
-        let was_empty = buffer.is_empty();
-        buffer.extend_from_slice(bytes);
-        let mut pending = std::mem::take(buffer);
-        let complete = self.take_messages(flow, &mut pending);
-        let Some(buffer) = self.cx.connections.buffer_mut(connection) else {
-            return;
-        };
-        *buffer = pending;
-        // A sender that trickles one octet at a time wins no time by it.
-        if complete || was_empty {
-            transport::touched(&mut self.cx, connection);
-        }
-    }
-
-    /// Take whole messages off the front. `true`: at least one was there, or nothing is left.
-    fn take_messages(&mut self, flow: Flow, pending: &mut Vec<u8>) -> bool {
-        let limit = usize::try_from(self.cx.settings().limits.message_octets).unwrap_or(usize::MAX);
-        let mut taken = 0;
+        let was_waiting = stream.is_waiting();
+        stream.handle(bytes);
         let mut any = false;
-        while let Some(rest) = pending.get(taken..).filter(|rest| !rest.is_empty()) {
-            match framing::front(rest, limit) {
-                Front::Unfinished => break,
-                Front::KeepAlive { octets, ping } => {
-                    taken += octets;
-                    any = true;
-                    if ping {
-                        self.pong(flow);
-                    }
-                }
-                Front::Message(octets) => {
-                    let Some(message) = rest.get(..octets) else {
-                        break;
-                    };
-                    any = true;
-                    let message = message.to_vec();
-                    taken += octets;
-                    self.message(flow, &message);
-                    // The message may have been the connection's last.
-                    if flow
-                        .connection
-                        .is_some_and(|connection| self.cx.connections.flow(connection).is_none())
-                    {
-                        pending.clear();
-                        return true;
-                    }
-                }
-                Front::Lost => {
-                    let whole = rest.to_vec();
-                    pending.clear();
-                    self.framing_lost(flow, &whole);
-                    return true;
+        // A message may be the connection's last.
+        while let Some(stream) = self.cx.connections.stream_mut(connection) {
+            match stream.poll() {
+                Ok(Some(Frame::Message(message))) => self.message(flow, &message),
+                Ok(Some(Frame::Ping)) => self.pong(flow),
+                Ok(Some(Frame::Pong)) => {}
+                Ok(None) => break,
+                Err(offence) => {
+                    self.cx
+                        .counters
+                        .count("sip_refused_total", "reason", offence.reason());
+                    self.close_stream(connection);
+                    return;
                 }
             }
+            any = true;
         }
-        pending.drain(..taken);
-        any || pending.is_empty()
+        // A sender that trickles one octet at a time wins no time by it.
+        if any || !was_waiting {
+            transport::touched(&mut self.cx, connection);
+        }
     }
 
     fn pong(&mut self, flow: Flow) {
@@ -109,16 +78,8 @@ impl Core {
         if let (true, Some(connection)) = (known, flow.connection) {
             self.cx.emit(Output::Stream {
                 connection,
-                bytes: b"\r\n".to_vec(),
+                bytes: PONG.to_vec(),
             });
-        }
-    }
-
-    /// Where the next message begins is not to be known any more: whoever we know is told, then the connection goes.
-    fn framing_lost(&mut self, flow: Flow, bytes: &[u8]) {
-        self.message(flow, bytes);
-        if let Some(connection) = flow.connection {
-            self.close_stream(connection);
         }
     }
 
@@ -130,8 +91,8 @@ impl Core {
         let unfinished = self
             .cx
             .connections
-            .buffer_mut(connection)
-            .is_some_and(|buffer| !buffer.is_empty());
+            .stream_mut(connection)
+            .is_some_and(|stream| stream.is_waiting());
         let in_use = !unfinished
             && (self.registration.bindings.is_registered(&flow)
                 || self.calls.values().any(|call| call.lives_by(&flow)));

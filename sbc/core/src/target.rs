@@ -61,14 +61,14 @@ pub(crate) fn find(
     calling: &str,
     called: &str,
 ) -> Result<Way, NoTarget> {
-    if peer == Peer::Registrar {
-        if let Some(binding) = bindings.by_token(called) {
-            let targets = VecDeque::from([to_binding(cx, binding, calling)?]);
-            return Ok(Way {
-                route: String::new(),
-                targets,
-            });
-        }
+    if peer == Peer::Registrar
+        && let Some(binding) = bindings.by_token(called)
+    {
+        let targets = VecDeque::from([to_binding(cx, binding, calling)?]);
+        return Ok(Way {
+            route: String::new(),
+            targets,
+        });
     }
     let origins = cx.surroundings.origins(peer, bindings.is_registered(flow));
     let decision =

@@ -9,9 +9,12 @@ use broker_proto::{
     settings::{Transport, ZoneId},
 };
 
+use sbc_sip::framing::Stream;
+
 use crate::{
     context::Context,
     io::{ConnectionId, Output},
+    outgoing,
     requests::Purpose,
     timers::TimerKey,
 };
@@ -85,8 +88,8 @@ pub(crate) struct Unreachable;
 /// A stream connection.
 struct Connection {
     flow: Flow,
-    /// Octets of a message that is not complete.
-    buffer: Vec<u8>,
+    /// Octets on their way to be messages.
+    stream: Stream,
 }
 
 /// A connection that the firewall is making for us.
@@ -116,9 +119,9 @@ impl Connections {
         self.open.get(&connection).map(|open| open.flow)
     }
 
-    /// Octets received and not yet taken apart.
-    pub(crate) fn buffer_mut(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>> {
-        self.open.get_mut(&connection).map(|open| &mut open.buffer)
+    /// What came by a connection and is not taken apart yet.
+    pub(crate) fn stream_mut(&mut self, connection: ConnectionId) -> Option<&mut Stream> {
+        self.open.get_mut(&connection).map(|open| &mut open.stream)
     }
 
     fn to(&self, zone: ZoneId, transport: Transport, peer: SocketAddr) -> Option<Flow> {
@@ -144,11 +147,12 @@ impl Connections {
 
 /// A connection stands that a peer opened, or that we asked for.
 pub(crate) fn opened(cx: &mut Context, connection: ConnectionId, flow: Flow) {
+    let limits = outgoing::limits(cx.settings().limits.message_octets);
     cx.connections.open.insert(
         connection,
         Connection {
             flow,
-            buffer: Vec::new(),
+            stream: Stream::new(limits),
         },
     );
     touched(cx, connection);
@@ -200,7 +204,7 @@ pub(crate) fn touched(cx: &mut Context, connection: ConnectionId) {
     let Some(open) = cx.connections.open.get(&connection) else {
         return;
     };
-    let wait = if open.buffer.is_empty() {
+    let wait = if !open.stream.is_waiting() {
         Duration::from_secs(u64::from(
             cx.settings().limits.idle_connection_seconds.max(1),
         ))

@@ -190,10 +190,8 @@ impl Call {
         let cseq = leg.own_cseq();
         let contact = outgoing::contact(cx, &hop);
         outgoing::finish_invite(&mut request, contact, body);
-        if initial {
-            if let Some(target) = target {
-                outgoing::first_invite(&mut request, target, original);
-            }
+        if initial && let Some(target) = target {
+            outgoing::first_invite(&mut request, target, original);
         }
         let patience = if initial && !self.targets.is_empty() {
             PATIENCE

@@ -30,15 +30,6 @@ impl Call {
             transactions::respond_plain(cx, server, 500);
             return;
         }
-        if let Some(unsupported) = outgoing::unsupported(request) {
-            let answer = Answer {
-                status: StatusCode::BAD_EXTENSION,
-                unsupported,
-                ..Answer::default()
-            };
-            transactions::respond(cx, server, answer);
-            return;
-        }
         match request.method {
             Method::Bye => self.bye(cx, side, server),
             Method::Invite => self.reinvite(cx, side, server, request),
@@ -126,8 +117,8 @@ impl Call {
         }
         let offer = match outgoing::offer_of(request) {
             Ok(offer) => offer,
-            Err(answer) => {
-                transactions::respond(cx, server, answer);
+            Err(status) => {
+                transactions::respond_plain(cx, server, status);
                 return;
             }
         };

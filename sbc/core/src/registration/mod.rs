@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use broker_proto::journal::Severity;
 use sbc_sip::{
+    digest::Auth,
     headers::NameAddr,
     message::{Request, Response},
     method::Method,
@@ -121,7 +122,7 @@ impl Registration {
         let user = to
             .user
             .as_ref()
-            .map(|user| outgoing::plain_user(user))
+            .map(outgoing::plain_user)
             .ok_or((404, "no-user"))?;
         let wish = wish(request)?;
         if !may {
@@ -236,8 +237,7 @@ impl Registration {
             _ => {
                 cx.counters
                     .count("registrations_refused_total", "reason", "masked");
-                let domain = cx.settings().domain.clone();
-                let challenges = self.mask.challenge(&mut cx.identity, &domain);
+                let challenges = self.challenge(cx);
                 let answer = Answer {
                     status: outgoing::status(401),
                     challenges,
@@ -409,6 +409,12 @@ impl Registration {
         for number in self.bindings.clear() {
             cx.timers.cancel(TimerKey::Binding(number));
         }
+    }
+
+    /// A challenge of the registrar's shape.
+    pub(crate) fn challenge(&self, cx: &mut Context) -> Vec<(bool, Auth)> {
+        let domain = cx.settings().domain.clone();
+        self.mask.challenge(&mut cx.identity, &domain)
     }
 
     /// Whether a From user is one that this way is registered as.

@@ -673,14 +673,13 @@ impl Agent {
             let call_id = message.need("Call-ID").to_owned();
             self.unacknowledged
                 .retain(|waiting| waiting.call_id != call_id || waiting.cseq != cseq);
-            if !message.body.is_empty() {
-                if let Some(dialog) = self
+            if !message.body.is_empty()
+                && let Some(dialog) = self
                     .dialogs
                     .iter_mut()
                     .find(|dialog| dialog.call_id == call_id)
-                {
-                    dialog.remote_sdp = message.body.clone();
-                }
+            {
+                dialog.remote_sdp = message.body.clone();
             }
             return;
         }
@@ -808,7 +807,7 @@ impl Agent {
         if let Some((after, status)) = self.script.answer {
             self.later.push((now + after, Later::Answer(index, status)));
         }
-        self.dialogs[index].remote = format!("{}", message.need("From"));
+        self.dialogs[index].remote = message.need("From").to_string();
         self.dialogs[index].statuses.clear();
         let _ = from;
     }

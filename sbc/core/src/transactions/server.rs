@@ -111,11 +111,11 @@ pub(crate) fn absorb(cx: &mut Context, flow: &Flow, request: &Request) -> bool {
         }
         return server_is_refused(cx, number);
     }
-    if matches!(server.state, State::Proceeding | State::Completed) {
-        if let Some(bytes) = server.last.clone() {
-            let hop = NextHop::Flow(server.flow);
-            let _unreachable = transport::send(cx, &hop, None, bytes);
-        }
+    if matches!(server.state, State::Proceeding | State::Completed)
+        && let Some(bytes) = server.last.clone()
+    {
+        let hop = NextHop::Flow(server.flow);
+        let _unreachable = transport::send(cx, &hop, None, bytes);
     }
     true
 }

@@ -81,7 +81,6 @@ proptest! {
 
     #[test]
     fn nothing_is_left_after_a_week(seed in any::<u64>(), loss in 0u32..300) {
-        eprintln!("seed {seed}, loss {loss} of 1000");
         let mut world = rough_day(seed, loss);
         assert_tidy(&mut world);
         for lease in world.closed_at.keys() {

@@ -6,6 +6,8 @@ mod hostile;
 mod loss;
 mod registrations;
 mod reinvite;
+mod streams;
+mod torture;
 mod trunks;
 
 use std::{net::SocketAddr, time::Duration};

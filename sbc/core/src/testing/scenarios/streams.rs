@@ -1,0 +1,174 @@
+//! SIP over TCP: framing, keep-alives, connections that come and go.
+
+use broker_proto::settings::Transport;
+
+use super::*;
+use crate::{ConnectionId, Input, testing::EXTERNAL};
+
+const ONE: ConnectionId = ConnectionId(1);
+
+fn open(world: &mut World, connection: ConnectionId, peer: &str) {
+    world.input(Input::StreamOpened {
+        connection,
+        zone: EXTERNAL,
+        transport: Transport::Tcp,
+        local: "198.51.100.1:5060".parse().unwrap(),
+        peer: peer.parse().unwrap(),
+    });
+}
+
+fn options(number: u32) -> String {
+    format!(
+        "OPTIONS sip:198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.20:5060;branch=z9hG4bKt{number}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:a@b.test>;tag=1\r\nTo: <sip:198.51.100.1>\r\nCall-ID: c{number}\r\n\
+         CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// What the core wrote to a connection.
+fn written(world: &World) -> String {
+    world
+        .wire
+        .iter()
+        .filter(|wire| wire.from_core && wire.peer.ip().is_unspecified())
+        .map(|wire| String::from_utf8_lossy(&wire.bytes).into_owned())
+        .collect()
+}
+
+#[test]
+fn two_requests_in_one_piece_and_one_in_many_are_answered() {
+    let mut world = World::new(100);
+    open(&mut world, ONE, "198.51.100.20:40000");
+    let two = format!("{}{}", options(1), options(2));
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: two.as_bytes(),
+    });
+    assert_eq!(written(&world).matches("SIP/2.0 200").count(), 2);
+    for octet in options(3).as_bytes() {
+        world.input(Input::Stream {
+            connection: ONE,
+            bytes: std::slice::from_ref(octet),
+        });
+    }
+    assert_eq!(written(&world).matches("SIP/2.0 200").count(), 3);
+}
+
+#[test]
+fn a_ping_of_a_known_peer_gets_its_pong_and_a_strangers_none() {
+    let mut world = World::new(101);
+    open(&mut world, ONE, "198.51.100.20:40000");
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: b"\r\n\r\n",
+    });
+    assert_eq!(written(&world), "\r\n");
+    let mut world = World::new(101);
+    open(&mut world, ONE, "198.51.100.66:40000");
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: b"\r\n\r\n",
+    });
+    assert_eq!(written(&world), "");
+}
+
+#[test]
+fn a_strangers_connection_ends_with_the_first_refused_request() {
+    let mut world = World::new(102);
+    open(&mut world, ONE, "198.51.100.66:40000");
+    let request = options(1).replace("198.51.100.20", "198.51.100.66");
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: request.as_bytes(),
+    });
+    assert_eq!(written(&world), "");
+    assert_eq!(world.streams_closed, [ONE]);
+    assert_eq!(world.gauge("connections"), 0);
+}
+
+#[test]
+fn lost_framing_closes_the_connection() {
+    let mut world = World::new(103);
+    open(&mut world, ONE, "198.51.100.20:40000");
+    let request = options(1).replace("Content-Length: 0\r\n", "");
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: request.as_bytes(),
+    });
+    assert_eq!(world.streams_closed, [ONE]);
+}
+
+#[test]
+fn an_unfinished_message_and_an_idle_connection_are_given_up_in_time() {
+    let mut world = World::new(104);
+    open(&mut world, ONE, "198.51.100.20:40000");
+    open(&mut world, ConnectionId(2), "198.51.100.20:40001");
+    for octet in &options(1).as_bytes()[..60] {
+        world.input(Input::Stream {
+            connection: ONE,
+            bytes: std::slice::from_ref(octet),
+        });
+        world.run(seconds(1));
+    }
+    // Trickling wins no time.
+    assert_eq!(world.streams_closed, [ONE]);
+    world.run(seconds(700));
+    assert_eq!(world.streams_closed, [ONE, ConnectionId(2)]);
+    assert_tidy(&mut world);
+}
+
+#[test]
+fn a_registration_over_tcp_lives_and_dies_with_its_connection() {
+    let mut world = World::new(105);
+    let pbx = pbx(&mut world);
+    open(&mut world, ONE, "198.51.100.10:40000");
+    let register = |number: u32, credentials: &str| {
+        format!(
+            "REGISTER sip:lab.test SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.10:40000;branch=z9hG4bKr{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:1001@lab.test>;tag=1\r\nTo: <sip:1001@lab.test>\r\nCall-ID: r\r\n\
+             CSeq: {number} REGISTER\r\nContact: <sip:1001@198.51.100.10:40000;transport=tcp>\r\nExpires: 600\r\n\
+             {credentials}Content-Length: 0\r\n\r\n"
+        )
+    };
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: register(1, "").as_bytes(),
+    });
+    world.run(seconds(1));
+    assert!(written(&world).contains("SIP/2.0 401"));
+    let good = "Authorization: Digest username=\"1001\", realm=\"lab.test\", nonce=\"N0nce42\", uri=\"sip:lab.test\", \
+                response=\"good\"\r\n";
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: register(2, good).as_bytes(),
+    });
+    world.run(seconds(1));
+    assert_eq!(world.gauge("bindings"), 1);
+    // A call from the PBX leaves by that connection.
+    let bound = world.agent(pbx).bindings["1001"].clone();
+    world.act(pbx, |agent, now, gateway| {
+        agent.invite(now, gateway, &bound)
+    });
+    world.run(seconds(1));
+    assert!(written(&world).contains("INVITE sip:1001@198.51.100.10:40000;transport=tcp SIP/2.0"));
+    // Idle or not, a connection with a binding stays.
+    world.run(seconds(590));
+    assert_eq!(world.gauge("connections"), 1);
+    world.input(Input::StreamClosed { connection: ONE });
+    assert_eq!(world.gauge("bindings"), 0);
+    let call = world.act(pbx, |agent, now, gateway| {
+        agent.invite(now, gateway, &bound)
+    });
+    world.run(seconds(2));
+    assert_eq!(state(&mut world, pbx, call), State::Failed(404));
+}
+
+#[test]
+fn connections_have_a_limit() {
+    let mut world = World::new(106);
+    for number in 1..=150 {
+        open(&mut world, ConnectionId(number), "198.51.100.20:40000");
+    }
+    assert_eq!(world.gauge("connections"), 100);
+    assert_eq!(world.streams_closed.len(), 50);
+}
