@@ -323,10 +323,6 @@ impl Core {
 
     /// What any request must get right, in the order of RFC 3261 §8.2. `true`: it was refused.
     pub(crate) fn bad_basics(&mut self, source: Source, request: &Request) -> bool {
-        if outgoing::lacks_branch(request) {
-            self.refuse(source, request, 400, "no-branch");
-            return true;
-        }
         let Err(refusal) = judge(request, &ABILITIES) else {
             return false;
         };

@@ -374,15 +374,6 @@ pub(crate) fn user_agent(request: &Request) -> &str {
         .map_or("", |text| text.as_str())
 }
 
-/// Whether the top Via has no branch of RFC 3261: such a request cannot be told from others.
-pub(crate) fn lacks_branch(request: &Request) -> bool {
-    request
-        .headers
-        .vias
-        .first()
-        .is_none_or(|via| via.rfc3261_branch().is_none())
-}
-
 /// Branch of the top Via.
 pub(crate) fn branch(vias: &[Via]) -> String {
     vias.first()
@@ -391,13 +382,26 @@ pub(crate) fn branch(vias: &[Via]) -> String {
         .unwrap_or_default()
 }
 
-/// Branch and sent-by of the top Via.
-pub(crate) fn top_via(vias: &[Via]) -> (String, String) {
-    let sent_by = vias
-        .first()
-        .map(|via| via.sent_by.to_string())
-        .unwrap_or_default();
-    (branch(vias), sent_by)
+/// What tells a request's transaction from others of its source: branch and sent-by, or for a sender that knows no such
+/// branch the parts that RFC 3261 §17.2.3 names instead.
+pub(crate) fn transaction_name(request: &Request) -> (String, String) {
+    let Some(via) = request.top_via() else {
+        return (String::new(), String::new());
+    };
+    let sent_by = via.sent_by.to_string();
+    match via.rfc3261_branch() {
+        Some(branch) => (branch.to_string(), sent_by),
+        None => {
+            let from = request.from().tag().map_or("", |tag| tag.as_str());
+            let name = format!(
+                "{} {} {from} {} {via}",
+                request.call_id(),
+                request.cseq().number,
+                request.uri()
+            );
+            (name, sent_by)
+        }
+    }
 }
 
 /// The same address without tag and display name.

@@ -72,7 +72,7 @@ pub(crate) enum Incoming {
 }
 
 fn key_of(flow: &Flow, request: &Request, method: &str) -> ServerKey {
-    let (branch, sent_by) = outgoing::top_via(&request.headers.vias);
+    let (branch, sent_by) = outgoing::transaction_name(request);
     (
         flow.zone,
         flow.peer.ip(),
