@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    unistd::{chdir, chroot},
+};
 
 use super::gpt;
 
@@ -25,6 +28,7 @@ const DISK_TIME: Duration = Duration::from_secs(5);
 /// One that nothing works without could not be mounted.
 pub(super) fn kernel() -> io::Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    own_root()?;
     let needed: [(&str, &str, &str, MsFlags, &str); 5] = [
         ("proc", "/proc", "proc", plain, "hidepid=2"),
         ("sysfs", "/sys", "sysfs", plain, ""),
@@ -38,7 +42,6 @@ pub(super) fn kernel() -> io::Result<()> {
         ("tmpfs", "/run", "tmpfs", plain, "mode=0755,size=32m"),
         ("tmpfs", "/tmp", "tmpfs", plain, "mode=0700,size=16m"),
     ];
-    leave_initial_root()?;
     for (source, target, kind, flags, options) in needed {
         fs::create_dir_all(target)?;
         mount_unless_there(source, target, kind, flags, options)?;
@@ -50,16 +53,18 @@ pub(super) fn kernel() -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel's initial root cannot be pivoted away, which every sandbox does in its own namespace: a second mount of the
-/// same files takes its place.
-fn leave_initial_root() -> io::Result<()> {
-    const BESIDE: &str = "/tmp";
+/// Puts the root on a mount of its own, read-only. The kernel's first root has no parent, so that pivot_root(2) refuses to
+/// replace it (its manual page, EINVAL), and the sandbox could give nobody an empty root. A bind mount of it has one.
+fn own_root() -> io::Result<()> {
     let none = None::<&str>;
-    mount(Some("/"), BESIDE, none, MsFlags::MS_BIND, none)?;
-    nix::unistd::chdir(BESIDE)?;
+    // Any folder will do: what is bound there moves on at once.
+    mount(Some("/"), "/run", none, MsFlags::MS_BIND, none)?;
+    chdir("/run")?;
     mount(Some("."), "/", none, MsFlags::MS_MOVE, none)?;
-    nix::unistd::chroot(".")?;
-    nix::unistd::chdir("/")?;
+    chroot(".")?;
+    chdir("/")?;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(none, "/", none, flags, none)?;
     Ok(())
 }
 
