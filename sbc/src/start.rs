@@ -5,7 +5,6 @@ use std::{io, thread};
 
 use broker_proto::Role;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use rand::{TryRngCore, rngs::OsRng};
 use sandbox::{Profile, channel::Channel};
 use sbc_core::Core;
 use tokio::{
@@ -40,7 +39,7 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     let pulse = Pulse::default();
     pulse.start(pool.counters())?;
     let mut seed = [0; 32];
-    OsRng.try_fill_bytes(&mut seed)?;
+    sandbox::random::fill(&mut seed)?;
     sandbox::seal(&profile)?;
     // The settings may come again, the core is made once: its seed is used once.
     let factory = Box::new(move |settings, now, unix_ms| Core::new(settings, seed, now, unix_ms));
