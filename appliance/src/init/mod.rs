@@ -12,7 +12,7 @@ mod mounts;
 mod options;
 mod power;
 mod proposal;
-mod rtnetlink;
+pub mod rtnetlink;
 mod secrets;
 mod slot;
 mod sources;

@@ -1,5 +1,6 @@
 //! The few rtnetlink(7) messages that init needs: list links, rename one, bring it up, make a VLAN, set an address, set a
-//! route. One socket, one request at a time, each acknowledged by the kernel. Called by [`super::links`].
+//! route. One socket, one request at a time, each acknowledged by the kernel. Called by [`super::links`], and by the escape
+//! suite for the namespace in which it tries the firewall.
 
 use std::{
     io,
@@ -42,6 +43,8 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 0x80;
+const VETH_INFO_PEER: u16 = 1;
 const IFF_RUNNING: u32 = 0x40;
 const ARPHRD_ETHER: u16 = 1;
 /// Multicast group of link changes.
@@ -229,6 +232,26 @@ impl Netlink {
         .attribute(IFLA_IFNAME, &with_nul(name))
         .attribute(IFLA_LINK, &parent.to_ne_bytes())
         .attribute(IFLA_LINKINFO, &info);
+        self.ask(message)
+    }
+
+    /// Makes two virtual Ethernet links, each the far end of the other's cable, that resolve no neighbours (what is sent
+    /// goes to the cable at once). For the self-test, in a namespace of its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_pair(&mut self, name: &str, far: &str) -> io::Result<()> {
+        let head = link_head(0, IFF_NOARP, IFF_NOARP);
+        let mut peer = head.to_vec();
+        push_attribute(&mut peer, IFLA_IFNAME, &with_nul(far));
+        let mut data = Vec::new();
+        push_attribute(&mut data, VETH_INFO_PEER, &peer);
+        let mut info = Vec::new();
+        push_attribute(&mut info, IFLA_INFO_KIND, b"veth");
+        push_attribute(&mut info, IFLA_INFO_DATA, &data);
+        let message = Message::new(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &head)
+            .attribute(IFLA_IFNAME, &with_nul(name))
+            .attribute(IFLA_LINKINFO, &info);
         self.ask(message)
     }
 

@@ -7,6 +7,7 @@
 //! | [`launch`], `cgroup` | starts a program in its namespaces, with an empty root and no capability | init |
 //! | [`confine`] | Landlock and seccomp, from within | each sandboxed process |
 //! | [`process`] | how a process ended | init |
+//! | [`random`] | octets from the kernel without a device | sbc |
 //! | [`clock`] | step and slew of the wall clock | init |
 //! | [`probe`] | raw system calls | the escape suite alone |
 //!
@@ -26,6 +27,7 @@ pub mod launch;
 pub mod probe;
 pub mod process;
 pub mod profile;
+pub mod random;
 mod syscalls;
 
 pub use cgroup::Cgroup;
