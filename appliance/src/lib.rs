@@ -8,3 +8,4 @@ pub mod keyholder;
 pub mod management;
 pub mod process;
 pub mod store;
+pub mod time;
