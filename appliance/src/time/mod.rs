@@ -53,7 +53,8 @@ const BATCH: usize = 16;
 /// Init's channel, or the sandbox's seal.
 pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::error::Error>> {
     // Asked for before the seal: later nothing but the pipe to init is written to.
-    let seed: [u8; 32] = rand::random();
+    let mut seed = [0; 32];
+    sandbox::random::fill(&mut seed)?;
     sandbox::seal(profile)?;
     let mut shell = Shell {
         control,
