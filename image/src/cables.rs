@@ -7,14 +7,41 @@ use crate::process::{command, is_installed, output, run};
 use crate::qemu::{CARDS, Card};
 use crate::{Error, Result};
 
-/// The laboratory's namespace of the product.
+/// The laboratory's namespace of the product, unless the environment says otherwise.
 pub const GATEWAY_NAMESPACE: &str = "gh-gw";
 
+/// Names of the laboratory's namespaces: from the environment, or as in the laboratory's contract.
+#[derive(Debug, Clone)]
+pub struct Namespaces {
+    /// External hosts.
+    pub external: String,
+    /// Internal hosts.
+    pub internal: String,
+    /// The operator.
+    pub management: String,
+    /// The product.
+    pub gateway: String,
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        let name = |variable: &str, default: &str| {
+            std::env::var(variable).unwrap_or_else(|_| default.to_owned())
+        };
+        Self {
+            external: name("GH_NS_EXT", "gh-ext"),
+            internal: name("GH_NS_INT", "gh-int"),
+            management: name("GH_NS_MGMT", "gh-mgmt"),
+            gateway: name("GH_NS_GW", GATEWAY_NAMESPACE),
+        }
+    }
+}
+
 /// True if the laboratory's network is there and we may use it.
-pub fn exist() -> bool {
+pub fn exist(names: &Namespaces) -> bool {
     nix::unistd::geteuid().is_root()
         && is_installed("ip")
-        && Path::new("/run/netns").join(GATEWAY_NAMESPACE).exists()
+        && Path::new("/run/netns").join(&names.gateway).exists()
 }
 
 /// Bridges the laboratory's cables to taps in `gh-gw`; what is there already is used as it is.

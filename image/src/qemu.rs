@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cables::{self, GATEWAY_NAMESPACE};
+use crate::cables::{self, Namespaces};
 use crate::process::{attached, command, run};
 use crate::{Error, Result, make_folder, write};
 
@@ -122,15 +122,16 @@ pub struct Options {
 
 /// Starts the guest with its serial console on standard output and waits for its end.
 pub fn start(options: &Options) -> Result<()> {
-    let laboratory = !options.user_network && cables::exist();
-    prepare(options, laboratory)?;
-    if laboratory {
-        cables::join(GATEWAY_NAMESPACE)?;
+    let names = Namespaces::default();
+    let laboratory = (!options.user_network && cables::exist(&names)).then_some(&names);
+    prepare(options, laboratory.is_some())?;
+    if let Some(names) = laboratory {
+        cables::join(&names.gateway)?;
     }
     print!("{}", introduction(options, laboratory));
-    let ended = attached(&mut machine(options, laboratory));
-    if laboratory {
-        cables::leave(GATEWAY_NAMESPACE);
+    let ended = attached(&mut machine(options, laboratory.is_some()));
+    if let Some(names) = laboratory {
+        cables::leave(&names.gateway);
     }
     ended
 }
@@ -139,7 +140,12 @@ pub fn start(options: &Options) -> Result<()> {
 pub fn machine(options: &Options, laboratory: bool) -> Command {
     let mut machine = if laboratory {
         let mut inside = command("ip");
-        inside.args(["netns", "exec", GATEWAY_NAMESPACE, "qemu-system-x86_64"]);
+        inside.args([
+            "netns",
+            "exec",
+            &Namespaces::default().gateway,
+            "qemu-system-x86_64",
+        ]);
         inside
     } else {
         command("qemu-system-x86_64")
@@ -216,7 +222,7 @@ pub fn machine(options: &Options, laboratory: bool) -> Command {
 }
 
 /// What to open and what to dial, said before the console takes the screen.
-pub fn introduction(options: &Options, laboratory: bool) -> String {
+pub fn introduction(options: &Options, laboratory: Option<&Namespaces>) -> String {
     let configured = match &options.config {
         Config::Demonstration => "demonstration configuration".to_owned(),
         Config::File(path) => format!("configuration {}", path.display()),
@@ -228,13 +234,19 @@ pub fn introduction(options: &Options, laboratory: bool) -> String {
     };
     let curl = format!("curl -k -H 'Authorization: Bearer {token}'");
     let state = options.state.display();
-    let reach = if laboratory {
+    let reach = if let Some(names) = laboratory {
+        let Namespaces {
+            external,
+            internal,
+            management,
+            ..
+        } = names;
         format!(
-            "Network of the laboratory (namespaces gh-ext, gh-int, gh-mgmt). In two more terminals:\n\
-             \x20 open    ip netns exec gh-mgmt curl -k https://203.0.113.1:8443/healthz\n\
-             \x20 calls   ip netns exec gh-mgmt {curl} https://203.0.113.1:8443/api/v1/calls\n\
-             \x20 answer  ip netns exec gh-int sipp -sn uas -i 192.0.2.10 -p 5060\n\
-             \x20 dial    ip netns exec gh-ext sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n"
+            "Network of the laboratory (namespaces {external}, {internal}, {management}). In two more terminals:\n\
+             \x20 open    ip netns exec {management} curl -k https://203.0.113.1:8443/healthz\n\
+             \x20 calls   ip netns exec {management} {curl} https://203.0.113.1:8443/api/v1/calls\n\
+             \x20 answer  ip netns exec {internal} sipp -sn uas -i 192.0.2.10 -p 5060\n\
+             \x20 dial    ip netns exec {external} sipp 198.51.100.1:5060 -sn uac -i 198.51.100.20 -s +49305551002 -m 1\n"
         )
     } else {
         format!(
@@ -453,7 +465,8 @@ mod tests {
     #[test]
     fn the_introduction_says_what_to_open_and_dial() {
         for laboratory in [false, true] {
-            let text = introduction(&options(true), laboratory);
+            let names = Namespaces::default();
+            let text = introduction(&options(true), laboratory.then_some(&names));
             assert!(
                 text.contains("open ") && text.contains("dial ") && text.contains("8443"),
                 "{text}"
