@@ -263,10 +263,11 @@ loadmodule "rr.so"
 loadmodule "pv.so"
 loadmodule "maxfwd.so"
 loadmodule "siputils.so"
+loadmodule "textops.so"
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
-    if (has_totag()) {{ loose_route(); t_relay(); exit; }}
-    if (is_method("INVITE")) {{ record_route(); }}
+    # sipp's own scenario names the proxy, not the callee's contact, inside the dialog.
+    if (has_totag()) {{ loose_route(); }} else if (is_method("INVITE")) {{ record_route(); }}
     $du = "sip:{CALLEE}:{SIP}";
     t_relay();
 }}
