@@ -33,13 +33,18 @@ const STRANGERS: Rate = Rate {
 };
 /// Requests outside a dialog a second from one known address (a trunk's or the PBX's calls come from one).
 const KNOWN: Rate = Rate {
-    per_second: 2_000,
-    burst: 4_000,
+    per_second: 5_000,
+    burst: 10_000,
 };
 /// REGISTER requests a second from all together.
 const REGISTRATIONS: Rate = Rate {
     per_second: 500,
     burst: 1_000,
+};
+/// Log lines a second about refused messages; the counters have them all.
+const LOG_LINES: Rate = Rate {
+    per_second: 10,
+    burst: 50,
 };
 /// Sources whose rates are kept at once; a source beyond that is refused.
 const SOURCES: usize = 20_000;
@@ -125,6 +130,7 @@ pub(crate) struct Rates {
     strangers: Bucket,
     registrations: Bucket,
     calls: Bucket,
+    log: Bucket,
 }
 
 impl Rates {
@@ -138,6 +144,7 @@ impl Rates {
                 millis: u64::MAX,
                 at: now,
             },
+            log: Bucket::full(LOG_LINES, now),
         }
     }
 
@@ -193,6 +200,11 @@ impl Rates {
         } else {
             Err(Shed::Registration)
         }
+    }
+
+    /// Whether one more refused message is worth a log line.
+    pub(crate) fn log(&mut self, now: Instant) -> bool {
+        self.log.take(LOG_LINES, now)
     }
 
     /// Forget sources that have been quiet; the wait until the next sweep, `None` if nothing is left.

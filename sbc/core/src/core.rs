@@ -148,7 +148,7 @@ impl Core {
     /// How many calls are live.
     #[must_use]
     pub fn call_count(&self) -> usize {
-        self.calls.values().filter(|call| !call.is_ending()).count()
+        self.calls.len().saturating_sub(self.cx.ending.len())
     }
 
     /// Counters and sizes of tables, each with its Prometheus name and labels.
@@ -196,10 +196,10 @@ impl Core {
         true
     }
 
-    /// After `Stop`: nothing is under way any more.
+    /// After `Stop`: every call is recorded and nothing awaits an answer any more.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.cx.transactions.clients() == 0
+        self.calls.values().all(Call::is_recorded) && !self.cx.transactions.awaits_answers()
     }
 
     fn configure(&mut self, settings: Box<Settings>) {
@@ -212,8 +212,7 @@ impl Core {
     fn listen(&mut self) {
         for listener in self.cx.settings().listeners.clone() {
             let (zone, transport) = (listener.zone, listener.transport);
-            if !self.cx.surroundings.hears(zone, transport)
-                && !self.cx.requests.listens(zone, transport)
+            if !self.cx.surroundings.hears(&listener) && !self.cx.requests.listens(zone, transport)
             {
                 let id = self.cx.requests.issue(Purpose::Listen(zone, transport));
                 let port = listener.port;

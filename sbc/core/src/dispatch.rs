@@ -75,9 +75,12 @@ impl Core {
             Framing::Datagram
         };
         let tag = self.cx.identity.tag();
-        let parsed = outgoing::parse(bytes, &limits, framing, &tag);
+        let parsed = outgoing::parse(bytes, &limits, framing, (&tag, flow.peer));
         match parsed {
-            Ok(Message::Request(request)) => self.request(source, *request),
+            Ok(Message::Request(mut request)) => {
+                outgoing::note_source(&mut request.headers.vias, flow.peer);
+                self.request(source, *request);
+            }
             Ok(Message::Response(response)) => {
                 if !transactions::receive_response(&mut self.cx, &flow, *response) {
                     self.cx
@@ -114,16 +117,20 @@ impl Core {
         self.cx
             .counters
             .count("sip_refused_total", "reason", reason);
-        let fields = vec![
-            ("reason", reason.to_owned()),
-            ("zone", self.cx.zone_name(source.flow.zone)),
-            ("remote", source.flow.peer.to_string()),
-            (
-                "transport",
-                transport::word(source.flow.transport).to_owned(),
-            ),
-        ];
-        self.cx.log(Severity::Notice, "message-refused", fields);
+        if self.rates.log(self.cx.now) {
+            let fields = vec![
+                ("reason", reason.to_owned()),
+                ("zone", self.cx.zone_name(source.flow.zone)),
+                ("remote", source.flow.peer.to_string()),
+                (
+                    "transport",
+                    transport::word(source.flow.transport).to_owned(),
+                ),
+            ];
+            self.cx.log(Severity::Notice, "message-refused", fields);
+        } else {
+            self.cx.counters.count("log_lines_suppressed_total", "", "");
+        }
         // A stranger that gets no answer keeps no connection either.
         if let (false, Some(connection)) = (source.is_known(), source.flow.connection) {
             self.close_stream(connection);

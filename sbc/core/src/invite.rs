@@ -110,7 +110,7 @@ impl Core {
             self.shed(source, request, shed);
             return true;
         }
-        if self.calls.len() >= usize::try_from(limits.calls).unwrap_or(usize::MAX) {
+        if self.call_count() >= usize::try_from(limits.calls).unwrap_or(usize::MAX) {
             self.busy(source, request, "calls");
             return true;
         }

@@ -298,6 +298,13 @@ impl MediaSession {
         self.set_window_timer(cx);
     }
 
+    /// Close every media line from the `count`-th on.
+    pub(crate) fn close_lines_from(&mut self, cx: &mut Context, count: usize) {
+        for line in count..self.lines.len() {
+            self.close_line(cx, line);
+        }
+    }
+
     /// Close everything. Pinholes are asked to go before anything else happens to the call.
     pub(crate) fn close(&mut self, cx: &mut Context) {
         for line in 0..self.lines.len() {

@@ -61,16 +61,17 @@ pub(crate) struct Malformed {
     pub(crate) framing_lost: bool,
 }
 
-/// Read one message. `tag`: To tag of the answer to a malformed one.
+/// Read one message. `tag` and `source`: To tag of the answer to a malformed one, and where it came from.
 pub(crate) fn parse(
     bytes: &[u8],
     limits: &Limits,
     framing: Framing,
-    tag: &str,
+    (tag, source): (&str, SocketAddr),
 ) -> Result<Message, Malformed> {
     message::parse(bytes, framing, limits).map_err(|rejected| {
         let salvage = rejected.salvage.filter(|_| !rejected.is_response);
-        let answer = salvage.and_then(|salvage| {
+        let answer = salvage.and_then(|mut salvage| {
+            note_source(&mut salvage.vias, source);
             salvage.answer(rejected.error.status(), tag, &[("Server", PRODUCT)])
         });
         Malformed {
@@ -79,6 +80,13 @@ pub(crate) fn parse(
             framing_lost: rejected.error.framing_lost(),
         }
     })
+}
+
+/// Note in the top Via where a request came from: RFC 3261 §18.2.1, RFC 3581 §4.
+pub(crate) fn note_source(vias: &mut [Via], source: SocketAddr) {
+    if let Some(via) = vias.first_mut() {
+        via.set_source(source);
+    }
 }
 
 /// Typed parts of a request of ours.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use broker_proto::settings::{
-    Origin, Registrar, Settings, Transport, Trunk, Zone, ZoneId, ZoneKind,
+    Listener, Origin, Registrar, Settings, Transport, Trunk, Zone, ZoneId, ZoneKind,
 };
 
 /// Who a source is by its address alone. Only a live binding can raise a stranger further.
@@ -61,9 +61,11 @@ impl Surroundings {
         self.listening.clear();
     }
 
-    /// Whether the listener of that zone and transport stands.
-    pub(crate) fn hears(&self, zone: ZoneId, transport: Transport) -> bool {
-        self.listening.contains_key(&(zone, transport))
+    /// Whether that listener stands.
+    pub(crate) fn hears(&self, listener: &Listener) -> bool {
+        self.listening
+            .get(&(listener.zone, listener.transport))
+            .is_some_and(|locals| locals.iter().all(|local| local.port() == listener.port))
     }
 
     pub(crate) fn zone(&self, id: ZoneId) -> Option<&Zone> {

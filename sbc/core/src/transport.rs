@@ -16,6 +16,7 @@ use crate::{
     io::{ConnectionId, Output},
     outgoing,
     requests::Purpose,
+    surroundings::Peer,
     timers::TimerKey,
 };
 
@@ -23,6 +24,9 @@ use crate::{
 const WAITING: usize = 32;
 /// How long an unfinished message may stay so (RFC 4475 §3.1.2.2): 64*T1, as any transaction.
 const UNFINISHED: Duration = Duration::from_secs(32);
+
+/// How long a stranger's connection may be idle; what is in use is kept longer by who uses it.
+const STRANGER_IDLE: Duration = Duration::from_secs(60);
 
 /// One way between us and a far end: everything that came by it may be answered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,12 +208,14 @@ pub(crate) fn touched(cx: &mut Context, connection: ConnectionId) {
     let Some(open) = cx.connections.open.get(&connection) else {
         return;
     };
-    let wait = if !open.stream.is_waiting() {
-        Duration::from_secs(u64::from(
-            cx.settings().limits.idle_connection_seconds.max(1),
-        ))
-    } else {
-        UNFINISHED
+    let stranger = cx.surroundings.peer(open.flow.zone, open.flow.peer.ip()) == Peer::Stranger;
+    let idle = Duration::from_secs(u64::from(
+        cx.settings().limits.idle_connection_seconds.max(1),
+    ));
+    let wait = match (open.stream.is_waiting(), stranger) {
+        (true, _) => UNFINISHED,
+        (false, true) => idle.min(STRANGER_IDLE),
+        (false, false) => idle,
     };
     let at = cx.now + wait;
     cx.timers.set(TimerKey::Connection(connection.0), at);

@@ -253,6 +253,7 @@ impl Call {
                 _ => self.media.close_line(cx, line),
             }
         }
+        self.media.close_lines_from(cx, offer.media.len());
         self.kinds = kinds;
         for (side, description) in [(offerer, offer), (offerer.other(), answer)] {
             if let Some(leg) = self.leg_mut(side) {

@@ -213,6 +213,11 @@ impl Call {
             && self.inviting.is_empty()
     }
 
+    /// Whether the record of its end is written.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         self.phase == Phase::Ending
     }

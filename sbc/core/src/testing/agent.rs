@@ -34,6 +34,12 @@ pub(crate) struct Script {
     pub(crate) offer: bool,
     /// Answer challenges.
     pub(crate) password: bool,
+    /// Address in its descriptions, if it is not its own (behind a translator).
+    pub(crate) media: Option<std::net::IpAddr>,
+    /// Record-Route in its answers and requests, as a proxy would write it.
+    pub(crate) record_route: Option<String>,
+    /// Contact that it claims.
+    pub(crate) claims: Option<String>,
     /// Realm of its challenges.
     pub(crate) realm: String,
     /// `From` host of its calls.
@@ -52,6 +58,9 @@ impl Default for Script {
             acknowledge: true,
             offer: true,
             password: true,
+            media: None,
+            record_route: None,
+            claims: None,
             realm: "lab.test".into(),
             domain: "lab.test".into(),
         }
@@ -171,7 +180,10 @@ impl Agent {
     }
 
     fn contact(&self) -> String {
-        format!("<sip:{}@{}>", self.user, self.address)
+        match &self.script.claims {
+            Some(contact) => contact.clone(),
+            None => format!("<sip:{}@{}>", self.user, self.address),
+        }
     }
 
     fn via(&mut self) -> String {
@@ -184,7 +196,7 @@ impl Agent {
 
     pub(crate) fn sdp(&self, direction: &str) -> String {
         audio(
-            self.address.ip(),
+            self.script.media.unwrap_or(self.address.ip()),
             40_000 + self.address.port() % 1000,
             direction,
             "8 101",
@@ -655,6 +667,9 @@ impl Agent {
             response = response.with(name, request.need(name));
         }
         let _ = to;
+        if let Some(route) = &self.script.record_route {
+            response = response.with("Record-Route", route.clone());
+        }
         response
             .with("To", to_value)
             .with("Server", "SecretPhone 1.0")
@@ -768,7 +783,12 @@ impl Agent {
         }) {
             return self.incoming_reinvite(now, from, message, index);
         }
+        let known = self
+            .script
+            .accounts
+            .contains(&user_of(message.need("From")));
         if self.script.challenge
+            && known
             && message
                 .get("Authorization")
                 .or(message.get("Proxy-Authorization"))

@@ -114,6 +114,11 @@ impl Transactions {
         self.servers.len()
     }
 
+    /// Whether a request of ours has no final response yet.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        self.clients.values().any(Client::is_pending)
+    }
+
     /// Whether an INVITE of ours has no final response yet.
     pub(crate) fn is_inviting(&self, client: u64) -> bool {
         self.clients.get(&client).is_some_and(Client::is_pending)

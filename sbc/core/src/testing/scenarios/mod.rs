@@ -3,6 +3,7 @@
 mod calls;
 mod faults;
 mod hostile;
+mod interworking;
 mod loss;
 mod registrations;
 mod reinvite;
