@@ -24,6 +24,7 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod transaction;
 pub mod uri;
 pub mod verdict;
 

@@ -7,6 +7,8 @@
 )]
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use crate::limits::Limits;
 use crate::message::{Framing, Message, Request, parse};
@@ -58,3 +60,25 @@ pub(crate) fn request(text: &str) -> Request {
     }
 }
 
+/// A point in time to count from.
+pub(crate) fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+/// A small generator with one order: a failure is found again by its seed. xorshift64*, for which no crate is needed.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `below`; 0 for 0.
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % below.max(1)
+    }
+}

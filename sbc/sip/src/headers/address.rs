@@ -218,6 +218,17 @@ pub(crate) fn qvalue(text: &str) -> Option<u16> {
     (value <= 1000).then_some(value)
 }
 
+impl core::str::FromStr for NameAddr {
+    type Err = Syntax;
+
+    fn from_str(text: &str) -> Result<Self, Syntax> {
+        let mut reader = Reader::copying(text);
+        let address = Self::parse(&mut reader, &Limits::default())?;
+        reader.finish()?;
+        Ok(address)
+    }
+}
+
 impl fmt::Display for NameAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.display {
