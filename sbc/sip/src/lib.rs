@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod dialog;
 pub mod digest;
 pub mod error;
 pub mod framing;

@@ -73,6 +73,20 @@ impl NameAddr {
         self
     }
 
+    /// The same in buffers of its own, see [`Text::detached`].
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let display = self.display.as_ref().map(|display| match display {
+            DisplayName::Tokens(text) => DisplayName::Tokens(text.detached()),
+            DisplayName::Quoted(quoted) => DisplayName::Quoted(Quoted(quoted.raw().detached())),
+        });
+        Self {
+            display,
+            uri: self.uri.detached(),
+            params: self.params.detached(),
+        }
+    }
+
     /// The tag of a From or To. RFC 3261 §19.3.
     #[must_use]
     pub fn tag(&self) -> Option<&Text> {
