@@ -209,14 +209,22 @@ impl Permissions {
         }
     }
 
-    /// Whether the allow-list, or one of the box's own addresses, covers the source that a ban names.
+    /// Whether the source that a ban names may never be banned: on the allow-list, one of the box's own addresses, a
+    /// configured peer (a spoofed packet could otherwise shut a carrier out), or in the management networks (a captured
+    /// sbc could otherwise shut the operators out).
     #[must_use]
     pub fn is_allow_listed(&self, key: &BanKey) -> bool {
         let host = match key {
             BanKey::Host(host) => *host,
             BanKey::Flow(flow) => flow.ip(),
         };
-        self.is_allowed_source(host) || self.zones.iter().any(|zone| zone.addresses.contains(&host))
+        self.is_allowed_source(host)
+            || self.zones.iter().any(|zone| zone.addresses.contains(&host))
+            || self
+                .connect
+                .iter()
+                .any(|permission| permission.peer.ip() == host)
+            || contain(&self.forbidden_networks, host)
     }
 
     /// Whether the allow-list covers a source.
@@ -407,6 +415,26 @@ mod tests {
             lab_permissions().vet_flow(EXTERNAL, Family::V6, &flow),
             Err(Refusal::PeerOutsidePolicy)
         );
+    }
+
+    #[test]
+    fn operators_and_configured_peers_cannot_be_banned() {
+        let permissions = Permissions {
+            forbidden_networks: vec!["203.0.113.0/24".parse().unwrap()],
+            connect: [ConnectPermission {
+                role: Role::Sbc,
+                zone: EXTERNAL,
+                transport: Transport::Udp,
+                peer: "198.51.100.20:5060".parse().unwrap(),
+            }]
+            .into(),
+            ..Permissions::default()
+        };
+        let is_safe =
+            |host: &str| permissions.is_allow_listed(&BanKey::Host(host.parse().unwrap()));
+        assert!(is_safe("203.0.113.10"));
+        assert!(is_safe("198.51.100.20"));
+        assert!(!is_safe("198.51.100.66"));
     }
 
     #[test]
