@@ -13,7 +13,7 @@ use nix::{
 };
 use sandbox::{Channel, Profile, channel::CONTROL_FD, confine::Filter, probe};
 
-use super::{arguments, attack::Attack, named, numbers, resources, second_line};
+use super::{arguments, attack::Attack, egress, forgery, named, numbers, resources, second_line};
 
 /// Seconds after which an attempt that hangs is ended by its alarm; it counts as not refused.
 const PATIENCE_SECONDS: u32 = 10;
@@ -61,8 +61,12 @@ impl Report {
     }
 }
 
-/// The last message.
+/// Last message of a part.
 pub const END: &[u8] = b"end";
+/// Asks for [`egress`] with a media socket and a listener.
+pub const EGRESS: &[u8] = b"egress";
+/// Asks for one of [`forgery::FORGERIES`], by its number as the last octet, with a channel.
+pub const FORGE: &[u8] = b"forge";
 
 /// Runs all attempts in the place of `role` and reports each.
 #[must_use]
@@ -97,12 +101,56 @@ fn attack_all(role: &str) -> Result<(), Box<dyn std::error::Error>> {
     attacks.extend(named::attacks(&profile));
     attacks.extend(resources::attacks(&profile, open, &lent));
     attacks.extend(second_line::attacks(&profile));
-    for attack in attacks {
-        let report = attempt(attack, &filter)?;
-        tell(&control, &report.to_bytes())?;
+    run_all(attacks, &filter, &control)?;
+    while let Some((kind, fds)) = next_command(&control)? {
+        let attacks = match kind {
+            Commanded::Egress => egress::attacks(
+                &["media", "listener"]
+                    .into_iter()
+                    .zip(fds)
+                    .collect::<Vec<_>>(),
+            ),
+            Commanded::Forge(number) => forgery(number, fds).into_iter().collect(),
+        };
+        run_all(attacks, &filter, &control)?;
     }
-    tell(&control, END)?;
     Ok(())
+}
+
+fn run_all(attacks: Vec<Attack>, filter: &Filter, control: &Channel) -> io::Result<()> {
+    for attack in attacks {
+        let report = attempt(attack, filter)?;
+        tell(control, &report.to_bytes())?;
+    }
+    tell(control, END)
+}
+
+/// Part of the suite that the supervisor asks for, with the descriptors for it.
+enum Commanded {
+    Egress,
+    Forge(u8),
+}
+
+fn next_command(control: &Channel) -> io::Result<Option<(Commanded, Vec<OwnedFd>)>> {
+    let mut buffer = [0; 64];
+    wait(control, PollFlags::POLLIN)?;
+    let received = match control.recv(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    let bytes = buffer.get(..received.length).unwrap_or_default();
+    let command = match bytes.strip_prefix(FORGE) {
+        Some([number]) => Commanded::Forge(*number),
+        _ if bytes == EGRESS => Commanded::Egress,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    Ok(Some((command, received.descriptors)))
+}
+
+fn forgery(number: u8, fds: Vec<OwnedFd>) -> Option<Attack> {
+    let (name, run) = *forgery::FORGERIES.get(usize::from(number))?;
+    let channel = Channel::from_fd(fds.into_iter().next()?);
+    Some(Attack::sealed(forgery::GROUP, name, move || run(&channel)))
 }
 
 fn attempt(attack: Attack, filter: &Filter) -> io::Result<Report> {

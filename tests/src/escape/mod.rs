@@ -11,10 +11,16 @@
 //! | [`second_line`] | the same without the list: namespaces, uid, root and Landlock alone |
 //! | [`resources`] | descriptors that were inherited, memory, lent sockets |
 //! | [`inside`] | the process in the sandbox: runs attempts, one copy of itself each |
+//! | [`egress`], [`forgery`] | lent sockets to foreign addresses; forged and flooded requests |
 //! | [`outside`] | the supervisor: launches, counts, prints |
+//! | [`broker`], [`house`] | the real firewall for both, its cables watched |
 
 pub mod arguments;
 pub mod attack;
+pub mod broker;
+pub mod egress;
+pub mod forgery;
+pub mod house;
 pub mod inside;
 pub mod named;
 pub mod numbers;

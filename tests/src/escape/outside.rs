@@ -19,7 +19,7 @@ use sandbox::{Channel, Launch, Profile, process};
 use tempfile::TempDir;
 
 use super::{
-    INSIDE,
+    INSIDE, broker,
     inside::{END, Report},
 };
 
@@ -130,12 +130,23 @@ fn attacks(role: &str, tally: &mut Tally) -> io::Result<()> {
     let result = near
         .send(b"go", &[lent.as_fd()])
         .and_then(|()| collect(&near, tally));
+    let result = result.and_then(|()| {
+        if role == "sbc" {
+            broker::attacks(&near, tally)
+        } else {
+            Ok(())
+        }
+    });
     process::kill(&child.pidfd);
     let ending = process::wait(child.pid)?;
     result.map_err(|error| io::Error::other(format!("{error}; inside: {ending}")))
 }
 
-fn collect(near: &Channel, tally: &mut Tally) -> io::Result<()> {
+/// Counts the reports of one part.
+///
+/// # Errors
+/// The attacker is gone, or too slow.
+pub fn collect(near: &Channel, tally: &mut Tally) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut buffer = [0; 4096];
     loop {
