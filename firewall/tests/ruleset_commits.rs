@@ -171,7 +171,7 @@ fn arrived(sockets: &[Socket]) -> Vec<u64> {
     let mut numbers = Vec::new();
     for socket in sockets {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 512];
-        while let Ok(length) = (&*socket).recv(&mut buffer) {
+        while let Ok(length) = socket.recv(&mut buffer) {
             let octets: Vec<u8> = buffer[length - 8..length]
                 .iter()
                 .map(|octet| safe(*octet))
@@ -276,11 +276,11 @@ fn shoot(
 ) -> Tally {
     let mut tally = Tally::default();
     while !stop.load(Ordering::SeqCst) {
-        for index in 0..PROBES.len() {
+        for (index, (link, source, destination)) in PROBES.into_iter().enumerate() {
             tally.sent += 1;
             let packet = probe(index, tally.sent);
             let before = epoch.load(Ordering::SeqCst);
-            range.bench.arrive(PROBES[index].0, &packet);
+            range.bench.arrive(link, &packet);
             let numbers = arrived(&range.sockets);
             let after = epoch.load(Ordering::SeqCst);
             tally.during_commits += before & 1;
@@ -300,7 +300,7 @@ fn shoot(
             assert!(
                 may,
                 "{:?} passed between policies {:?}",
-                PROBES[index],
+                (source, destination),
                 &order[first..=last]
             );
         }

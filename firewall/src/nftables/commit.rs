@@ -2,12 +2,19 @@
 //! rendered, committed. The daemon's committing thread calls it; what was there before stands until the kernel has taken
 //! all of the new.
 
+use std::io;
+
 use appliance_config::Document;
 
 use super::{Kernel, KernelError, Nft, render};
 use crate::{
     daemon::commit::{Committed, Ruleset},
-    policy::{Policy, permissions::permissions, settings::to_settings},
+    policy::{
+        Policy,
+        permissions::permissions,
+        settings::to_settings,
+        sysctls::{self, Sysctl},
+    },
 };
 
 /// Offences of a document that are passed on.
@@ -45,10 +52,27 @@ impl<K: Kernel> Loader<K> {
     }
 }
 
+impl<K: Kernel> Loader<K> {
+    /// Writes kernel settings. One that can not be written is told and done without: the rules do not depend on it alone.
+    fn set(&mut self, settings: &[Sysctl]) {
+        for setting in settings {
+            match self.kernel.set(setting) {
+                Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(path = setting.path, %error, "kernel setting not made")
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
 impl<K: Kernel + Send + 'static> Ruleset for Loader<K> {
     fn close(&mut self) -> Result<(), String> {
         self.load(&Policy::closed())
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        self.set(&sysctls::boot());
+        Ok(())
     }
 
     fn commit(&mut self, revision: u64, document: &str) -> Result<Committed, String> {
@@ -67,6 +91,9 @@ impl<K: Kernel + Send + 'static> Ruleset for Loader<K> {
         })?;
         let policy = Policy::of(&document);
         self.load(&policy).map_err(|error| error.to_string())?;
+        for zone in &policy.zones {
+            self.set(&sysctls::link(zone));
+        }
         Ok(Committed {
             permissions: permissions(&document, &policy),
             settings: to_settings(&document, revision),
@@ -82,6 +109,7 @@ mod tests {
     #[derive(Default)]
     struct Recorder {
         transactions: Vec<String>,
+        settings: Vec<String>,
         refuses: bool,
     }
 
@@ -95,6 +123,11 @@ mod tests {
         }
 
         fn check(&mut self, _: &str) -> Result<(), KernelError> {
+            Ok(())
+        }
+
+        fn set(&mut self, setting: &Sysctl) -> io::Result<()> {
+            self.settings.push(setting.path.clone());
             Ok(())
         }
 
@@ -133,6 +166,26 @@ mod tests {
             loader.kernel.transactions,
             [render(&Policy::closed()).transaction(&Present::default())]
         );
+    }
+
+    #[test]
+    fn kernel_settings_come_with_the_closed_ruleset_and_with_each_links_zone() {
+        let mut loader = Loader::new(Recorder::default());
+        loader.close().unwrap();
+        assert_eq!(
+            loader.kernel.settings.first().map(String::as_str),
+            Some("net/ipv4/ip_forward")
+        );
+        loader.kernel.settings.clear();
+        loader.commit(1, LAB).unwrap();
+        for link in ["ext0", "int0", "mgmt0"] {
+            assert!(
+                loader
+                    .kernel
+                    .settings
+                    .contains(&format!("net/ipv6/conf/{link}/accept_ra"))
+            );
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{names::TABLE, ruleset::Present};
+use crate::policy::sysctls::Sysctl;
 
 /// Octets of the program's complaints that are passed on.
 const MAX_COMPLAINT: usize = 2_000;
@@ -49,6 +50,12 @@ pub trait Kernel {
     /// # Errors
     /// If it cannot be read.
     fn list(&mut self) -> Result<String, KernelError>;
+
+    /// Writes a kernel setting.
+    ///
+    /// # Errors
+    /// As the system says; `NotFound` if the machine lacks it.
+    fn set(&mut self, setting: &Sysctl) -> io::Result<()>;
 
     /// Names of what the table holds.
     ///
@@ -112,6 +119,14 @@ impl Kernel for Nft {
 
     fn check(&mut self, transaction: &str) -> Result<(), KernelError> {
         self.run(&["-c", "-f", "-"], transaction).map(|_| ())
+    }
+
+    fn set(&mut self, setting: &Sysctl) -> io::Result<()> {
+        // Never made anew: a file that is not there is a setting that this kernel lacks.
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(Path::new("/proc/sys").join(&setting.path))?;
+        file.write_all(setting.value.as_bytes())
     }
 
     fn list(&mut self) -> Result<String, KernelError> {

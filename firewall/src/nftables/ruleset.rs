@@ -194,7 +194,7 @@ mod tests {
             stamped("meta mark set $stamp"),
             stamped("meta mark set $stamp accept").replace(" accept", "")
         );
-        assert!(stamped("$stamp").len() == 10 && stamped("$stamp") >= "0x80000000".to_owned());
+        assert!(stamped("$stamp").len() == 10 && *stamped("$stamp") >= *"0x80000000");
     }
 
     #[test]

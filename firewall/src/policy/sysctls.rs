@@ -1,5 +1,6 @@
 //! Kernel settings that the ruleset relies on or that close what it cannot see (ARP, memory of reassembly, time-outs of
-//! connection tracking). Data only: init writes them, [`boot`] before the first link goes up, [`link`] for each link.
+//! connection tracking). Data only: `nftables::commit` writes [`boot`] with the closed ruleset, before the first link goes
+//! up, and [`link`] for each zone's link at each commit.
 
 use super::Zone;
 
@@ -77,44 +78,49 @@ pub fn boot() -> Vec<Sysctl> {
         may("net/netfilter/nf_conntrack_generic_timeout", "5"),
     ];
     for link in ["all", "default"] {
-        all.extend(of_link(link, false, true));
+        all.extend(of_link(link, false));
     }
     all
 }
 
-/// Settings of a zone's link, to be written when it exists and before it is up.
+/// Settings of a zone's link; a link that is not there yet has no files.
 #[must_use]
 pub fn link(zone: &Zone) -> Vec<Sysctl> {
-    of_link(
+    let mut all = of_link(
         &zone.interface,
         zone.v6.as_ref().is_some_and(|v6| v6.learnt),
-        zone.v6.is_some(),
-    )
+    );
+    // Not among those of all links: there it would reach the links of zones that have no IPv6.
+    let disabled = if zone.v6.is_some() { "0" } else { "1" };
+    all.push(may(
+        &format!("net/ipv6/conf/{}/disable_ipv6", zone.interface),
+        disabled,
+    ));
+    all
 }
 
-fn of_link(link: &str, advertisements: bool, v6: bool) -> Vec<Sysctl> {
+fn of_link(link: &str, advertisements: bool) -> Vec<Sysctl> {
     let path4 = |name: &str| format!("net/ipv4/conf/{link}/{name}");
     let path6 = |name: &str| format!("net/ipv6/conf/{link}/{name}");
     let accept = if advertisements { "1" } else { "0" };
     vec![
-        must(&path4("forwarding"), "0"),
-        must(&path4("accept_redirects"), "0"),
-        must(&path4("secure_redirects"), "0"),
-        must(&path4("send_redirects"), "0"),
-        must(&path4("accept_source_route"), "0"),
-        must(&path4("bootp_relay"), "0"),
-        must(&path4("proxy_arp"), "0"),
-        must(&path4("route_localnet"), "0"),
-        must(&path4("accept_local"), "0"),
+        may(&path4("forwarding"), "0"),
+        may(&path4("accept_redirects"), "0"),
+        may(&path4("secure_redirects"), "0"),
+        may(&path4("send_redirects"), "0"),
+        may(&path4("accept_source_route"), "0"),
+        may(&path4("bootp_relay"), "0"),
+        may(&path4("proxy_arp"), "0"),
+        may(&path4("route_localnet"), "0"),
+        may(&path4("accept_local"), "0"),
         // ARP is outside of the table: answer only for the link's own addresses, and only to its own network.
-        must(&path4("arp_ignore"), "2"),
-        must(&path4("arp_announce"), "2"),
-        must(&path4("arp_accept"), "0"),
-        must(&path4("drop_gratuitous_arp"), "1"),
-        must(&path4("drop_unicast_in_l2_multicast"), "1"),
+        may(&path4("arp_ignore"), "2"),
+        may(&path4("arp_announce"), "2"),
+        may(&path4("arp_accept"), "0"),
+        may(&path4("drop_gratuitous_arp"), "1"),
+        may(&path4("drop_unicast_in_l2_multicast"), "1"),
         // Every zone has its anti-spoofing rules; this is the second line.
-        must(&path4("rp_filter"), "1"),
-        may(&path6("disable_ipv6"), if v6 { "0" } else { "1" }),
+        may(&path4("rp_filter"), "1"),
         may(&path6("forwarding"), "0"),
         may(&path6("accept_redirects"), "0"),
         may(&path6("accept_source_route"), "-1"),
