@@ -179,7 +179,10 @@ impl Shell {
             ToChild::Answer { id, result } => self.app.answer(id, result),
             ToChild::Status { lines } => self.app.status(lines),
             ToChild::Stop => self.stop = true,
-            ToChild::Peer { .. } | ToChild::Secret { .. } | ToChild::Gone { .. } => {
+            ToChild::Peer { .. }
+            | ToChild::Secret { .. }
+            | ToChild::Link { .. }
+            | ToChild::Gone { .. } => {
                 tracing::warn!("message from init that is not for the console");
             }
         }

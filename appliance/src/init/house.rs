@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use appliance_config::Document;
+use appliance_config::{Document, Ipv4};
 use broker_proto::{
     MAX_MESSAGE, RequestId, Role,
     control::{ChannelKind, FromChild, SecretBytes, ToChild},
@@ -191,12 +191,18 @@ impl House {
     pub fn want(&mut self) {
         let committed = self.committed.is_some();
         let appliance = self.options.lab.is_none();
+        let asks = self.running.as_ref().is_some_and(|running| {
+            let mut zones = running.document.zones.iter();
+            zones.any(|zone| zone.ipv4 == Some(Ipv4::Dhcp))
+        });
         for slot in &mut self.slots {
             slot.wanted = match slot.role {
                 Role::Init => false,
                 Role::Firewall | Role::Journal | Role::Keyholder => true,
                 Role::Console => appliance,
                 Role::Sbc | Role::Time | Role::Management => committed || slot.wanted,
+                // Once started it stays, idle when no zone needs it any more.
+                Role::Dhcp => asks && committed || slot.wanted,
             };
         }
     }
@@ -289,7 +295,7 @@ impl House {
                 self.tell_configuration(role);
             }
             // The firewall gets it when its closed ruleset stands.
-            Role::Management | Role::Time | Role::Console => self.tell_configuration(role),
+            Role::Management | Role::Time | Role::Dhcp | Role::Console => self.tell_configuration(role),
             Role::Journal => self.flush_records(),
             Role::Init | Role::Firewall | Role::Sbc => {}
         }

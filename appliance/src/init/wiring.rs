@@ -18,9 +18,10 @@ const fn edge(a: Role, b: Role, kind: ChannelKind) -> Edge {
 }
 
 /// All channels. What is not here cannot be said.
-pub(super) const EDGES: [Edge; 12] = [
+pub(super) const EDGES: [Edge; 13] = [
     edge(Role::Sbc, Role::Firewall, ChannelKind::Broker),
     edge(Role::Time, Role::Firewall, ChannelKind::Broker),
+    edge(Role::Dhcp, Role::Firewall, ChannelKind::Broker),
     edge(Role::Management, Role::Firewall, ChannelKind::Broker),
     edge(Role::Init, Role::Journal, ChannelKind::Journal),
     edge(Role::Firewall, Role::Journal, ChannelKind::Journal),

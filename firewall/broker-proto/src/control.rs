@@ -21,7 +21,7 @@ pub enum ToChild {
         /// What it is.
         name: String,
     },
-    /// The checked configuration document in canonical form and its revision: to firewall, management, time, console.
+    /// The checked configuration document in canonical form and its revision: to firewall, management, time, dhcp, console.
     Configuration {
         /// Counts commits.
         revision: u64,
@@ -46,6 +46,15 @@ pub enum ToChild {
     Status {
         /// Human-readable `key` and `value` pairs, in order.
         lines: Vec<(String, String)>,
+    },
+    /// To dhcp: the link of a zone that takes its address from the network; at start and whenever links change.
+    Link {
+        /// The zone's name.
+        zone: String,
+        /// Hardware address.
+        mac: [u8; 6],
+        /// The cable carries.
+        carrier: bool,
     },
     /// To the firewall: the sbc's process is gone or was started again (its broker socket says so too).
     Gone {
@@ -108,6 +117,24 @@ pub enum FromChild {
         id: crate::RequestId,
         /// What.
         command: Command,
+    },
+    /// From dhcp: a server lent an address, or more time for it; init checks it again and sets it.
+    Lease {
+        /// The zone's name.
+        zone: String,
+        /// The address.
+        address: core::net::Ipv4Addr,
+        /// Length of its network's prefix.
+        prefix: u8,
+        /// Next hop of the default route.
+        gateway: Option<core::net::Ipv4Addr>,
+        /// Seconds from now until it is the box's no longer.
+        seconds: u32,
+    },
+    /// From dhcp: the address is the box's no longer.
+    LeaseLost {
+        /// The zone's name.
+        zone: String,
     },
     /// From time: the clock is off by this much; init decides whether to step or slew.
     ClockOffset {

@@ -47,6 +47,8 @@ pub enum Role {
     Journal,
     /// NTP client.
     Time,
+    /// DHCP client of zones that take their address from the network.
+    Dhcp,
     /// HTTPS on the management zone.
     Management,
     /// The person at the serial line.
@@ -55,11 +57,12 @@ pub enum Role {
 
 impl Role {
     /// All roles, in start order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Init,
         Self::Firewall,
         Self::Journal,
         Self::Keyholder,
+        Self::Dhcp,
         Self::Sbc,
         Self::Time,
         Self::Management,
@@ -76,6 +79,7 @@ impl Role {
             Self::Keyholder => "keyholder",
             Self::Journal => "journal",
             Self::Time => "time",
+            Self::Dhcp => "dhcp",
             Self::Management => "management",
             Self::Console => "console",
         }

@@ -39,11 +39,12 @@ pub struct Profile {
 
 impl Profile {
     /// Names of all roles that have a profile.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "sbc",
         "keyholder",
         "journal",
         "time",
+        "dhcp",
         "management",
         "console",
     ];
@@ -99,6 +100,7 @@ impl Profile {
                 syscalls::MANAGEMENT,
             ),
             "console" => ("console", 7_001_006, small, false, syscalls::CONSOLE),
+            "dhcp" => ("dhcp", 7_001_007, small, false, syscalls::DHCP),
             _ => return None,
         };
         Some(Self {
@@ -165,7 +167,7 @@ mod tests {
             let most = match profile.name {
                 "sbc" | "management" => 45,
                 "journal" => 40,
-                "console" | "time" => 28,
+                "console" | "time" | "dhcp" => 28,
                 _ => 25,
             };
             let length = profile.allowed().len();

@@ -14,7 +14,10 @@ use nix::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::kernel::{Binding, Kernel};
-use crate::netlink::{self, Change};
+use crate::{
+    netlink::{self, Change},
+    nftables::names::mark,
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -141,6 +144,10 @@ fn bound(binding: &Binding, kind: Type, protocol: Protocol) -> io::Result<Socket
     )?;
     socket.set_mark(binding.mark)?;
     socket.bind_device(Some(binding.device.as_bytes()))?;
+    // RFC 2131 §4.1: whoever has no address yet asks all, and is answered to all.
+    if binding.mark == mark::DHCP {
+        socket.set_broadcast(true)?;
+    }
     // An IPv6 address that is still being checked for duplicates, or whose link is down, is none that one could bind to
     // otherwise; the listener must not depend on when it is asked for.
     if binding.local.is_ipv6() {

@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use super::{
     Broker, Interest, Output, Token,
     bucket::Bucket,
     kernel::{Binding, Kernel},
-    permissions::ListenPermission,
+    permissions::{ListenPermission, ZonePermissions},
 };
 use crate::nftables::names::mark;
 
@@ -32,6 +32,8 @@ const MAX_ADDRESSES: usize = 4;
 /// Octets that may wait at a UDP listener: 50 ms of a flood at its admitted rate.
 const UDP_RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 const TCP_RECEIVE_BUFFER: usize = 256 * 1024;
+/// A few answers: more at once than one client can be meant by.
+const DHCP_RECEIVE_BUFFER: usize = 32 * 1024;
 /// Connections that are accepted at one wake-up of one listener.
 const ACCEPTS_PER_WAKEUP: usize = 32;
 /// Accepted connections per second and at once, per role.
@@ -112,11 +114,8 @@ impl<K: Kernel> Broker<K> {
             return Err(Refusal::NotConfigured);
         }
         let permissions = self.permissions.zone(zone)?;
-        let bindings: Vec<Binding> = permissions
-            .addresses
-            .iter()
-            .take(MAX_ADDRESSES)
-            .map(|address| binding(&name, &permissions.device, *address))
+        let bindings: Vec<Binding> = local_addresses(&name, permissions)
+            .map(|address| binding(&name, &permissions.device, address))
             .collect();
         if bindings.is_empty() {
             return Err(Refusal::NotConfigured);
@@ -258,9 +257,8 @@ impl<K: Kernel> Broker<K> {
             self.listeners.all.drain(..).partition(|listening| {
                 permissions.listen.contains(&listening.name)
                     && permissions.zone(listening.name.zone).is_ok_and(|zone| {
-                        let mut addresses = zone.addresses.iter().take(MAX_ADDRESSES);
-                        addresses.any(|address| {
-                            binding(&listening.name, &zone.device, *address) == listening.binding
+                        local_addresses(&listening.name, zone).any(|address| {
+                            binding(&listening.name, &zone.device, address) == listening.binding
                         })
                     })
             });
@@ -415,16 +413,23 @@ fn is_exhaustion(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
+/// Addresses that a listener is bound to: the zone's; for DHCP none, since it is heard before the zone has one.
+fn local_addresses(
+    name: &ListenPermission,
+    zone: &ZonePermissions,
+) -> impl Iterator<Item = IpAddr> {
+    let none = (name.role == Role::Dhcp).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let own = zone.addresses.iter().copied().take(MAX_ADDRESSES);
+    none.into_iter()
+        .chain(own.filter(move |_| none.is_none()))
+}
+
 fn binding(name: &ListenPermission, device: &str, address: IpAddr) -> Binding {
-    let mark = if name.role == Role::Management {
-        mark::LISTEN_MANAGEMENT
-    } else {
-        mark::LISTEN_SIP
-    };
-    let receive_buffer = if name.transport == Transport::Udp {
-        UDP_RECEIVE_BUFFER
-    } else {
-        TCP_RECEIVE_BUFFER
+    let (mark, receive_buffer) = match (name.role, name.transport) {
+        (Role::Dhcp, _) => (mark::DHCP, DHCP_RECEIVE_BUFFER),
+        (Role::Management, _) => (mark::LISTEN_MANAGEMENT, TCP_RECEIVE_BUFFER),
+        (_, Transport::Udp) => (mark::LISTEN_SIP, UDP_RECEIVE_BUFFER),
+        _ => (mark::LISTEN_SIP, TCP_RECEIVE_BUFFER),
     };
     Binding {
         device: device.to_owned(),

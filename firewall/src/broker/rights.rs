@@ -10,7 +10,7 @@ use super::{bucket::Bucket, permissions::Bounds};
 pub(super) const fn may_ask(role: Role, request: &ToBroker) -> bool {
     match role {
         Role::Sbc => true,
-        Role::Management => matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. }),
+        Role::Management | Role::Dhcp => matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. }),
         Role::Time => matches!(request, ToBroker::Connect { .. } | ToBroker::Health { .. }),
         _ => false,
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sbc_management_and_time_may_ask_anything() {
+    fn only_those_that_hold_sockets_may_ask_anything() {
         let health = ToBroker::Health { sequence: 1 };
         let may = Role::ALL.map(|role| (role, may_ask(role, &health)));
         let asking: Vec<Role> = may
@@ -74,6 +74,6 @@ mod tests {
             .filter(|(_, may)| *may)
             .map(|(role, _)| role)
             .collect();
-        assert_eq!(asking, [Role::Sbc, Role::Time, Role::Management]);
+        assert_eq!(asking, [Role::Dhcp, Role::Sbc, Role::Time, Role::Management]);
     }
 }

@@ -236,6 +236,7 @@ impl Daemon {
             ToChild::File { .. }
             | ToChild::Secret { .. }
             | ToChild::Answer { .. }
+            | ToChild::Link { .. }
             | ToChild::Status { .. } => {
                 tracing::warn!("init sent a message that is not for the firewall");
             }

@@ -36,6 +36,17 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
             port: listener.port,
         })
     });
+    let learning = policy
+        .zones
+        .iter()
+        .filter(|zone| zone.v4.as_ref().is_some_and(|v4| v4.learnt));
+    // RFC 2131 §4.1: clients are answered at port 68.
+    let dhcp = learning.map(|zone| ListenPermission {
+        role: Role::Dhcp,
+        zone: zone.id,
+        transport: Transport::Udp,
+        port: 68,
+    });
     let trunks = document
         .trunks
         .iter()
@@ -77,7 +88,7 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
     let limits = &document.limits;
     Permissions {
         zones: policy.zones.iter().map(zone_permissions).collect(),
-        listen: listen.collect(),
+        listen: listen.chain(dhcp).collect(),
         connect: sip.chain(others).collect(),
         forbidden_networks: management_networks(document, policy),
         allow_list: disjoint(

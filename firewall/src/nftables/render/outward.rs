@@ -46,10 +46,12 @@ fn output(builder: &mut Builder<'_>, zone: &Zone) {
         rules.push("icmpv6 type nd-router-solicit ip6 hoplimit 255 meta mark 0 accept".to_owned());
     }
     if zone.v4.as_ref().is_some_and(|v4| v4.learnt) {
+        let request = format!("meta mark {:#x} udp sport 68 udp dport 67", mark::DHCP);
+        // RFC 2131 §4.1: whoever has no address yet sends from 0.0.0.0; the kernel would take one of another zone.
         rules.push(format!(
-            "meta mark {:#x} udp sport 68 udp dport 67 accept",
-            mark::DHCP
+            "{request} ip daddr 255.255.255.255 fib saddr . oif type != local ip saddr set 0.0.0.0 accept"
         ));
+        rules.push(format!("{request} fib saddr . oif type local accept"));
     }
     rules.push(format!(
         "fib saddr . oif type != local {}",
