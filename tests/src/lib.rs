@@ -6,6 +6,7 @@ pub mod bench;
 pub mod escape;
 pub mod figures;
 pub mod lab;
+pub mod machine;
 pub mod parties;
 pub mod scan;
 pub mod tone;

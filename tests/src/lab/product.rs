@@ -203,7 +203,11 @@ pub fn configuration() -> PathBuf {
     root().join("tests/lab/gatehouse.toml")
 }
 
-fn write_secrets(state: &Path) -> io::Result<PathBuf> {
+/// Writes the secrets of the laboratory's configuration into a folder below `state`, one file each.
+///
+/// # Errors
+/// Those of the file system and of the certificates.
+pub fn write_secrets(state: &Path) -> io::Result<PathBuf> {
     let pki = pki::ensure()?;
     let folder = state.join("secrets");
     fs::create_dir_all(&folder)?;
