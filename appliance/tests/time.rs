@@ -88,7 +88,7 @@ fn what_two_servers_agree_on_reaches_init() {
         name: "time-test",
         profile: &profile,
         control: OwnedFd::from(far),
-        stderr: OwnedFd::from(io::stderr().as_fd().try_clone_to_owned().unwrap()),
+        stderr: io::stderr().as_fd().try_clone_to_owned().unwrap(),
         directory: None,
     })
     .unwrap();

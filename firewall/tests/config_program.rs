@@ -1,5 +1,11 @@
 //! `gatehouse-config` as operators call it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
 use std::process::{Command, Output};
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/lab/gatehouse.toml");

@@ -1,6 +1,12 @@
 //! The rendered ruleset of the laboratory as a file that people review: `tests/golden/`. A change of the renderer shows
 //! there. `GATEHOUSE_BLESS=1` writes it anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
 use std::path::PathBuf;
 
 use appliance_config::Document;
