@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) streams: BTreeMap<StreamId, u64>,
     /// Calls that are over but for what is left to be tidied up.
     pub(crate) ending: BTreeSet<u64>,
+    /// Of these, calls with nothing left.
+    pub(crate) over: BTreeSet<u64>,
     /// What the wall clock said last, in ms since the Unix epoch.
     pub(crate) unix_ms: u64,
     out: VecDeque<Output>,
@@ -56,6 +58,7 @@ impl Context {
             dialogs: BTreeMap::new(),
             streams: BTreeMap::new(),
             ending: BTreeSet::new(),
+            over: BTreeSet::new(),
             unix_ms: 0,
             out: VecDeque::new(),
             next: 0,

@@ -273,14 +273,7 @@ impl Core {
                 }
             }
         }
-        let over: Vec<u64> = self
-            .cx
-            .ending
-            .iter()
-            .copied()
-            .filter(|id| self.calls.get(id).is_none_or(Call::is_over))
-            .collect();
-        for id in over {
+        while let Some(id) = self.cx.over.pop_first() {
             self.cx.ending.remove(&id);
             self.let_go(id);
         }

@@ -14,7 +14,7 @@
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
-//! | `offer_answer`, `media_session` | descriptions of one leg made for the other; leases, pinholes and relay streams |
+//! | `offer_answer`, `media_session`, `stream_leg` | descriptions of one leg made for the other; leases, pinholes and relay streams |
 //! | `outgoing` | everything that leaves, built from typed fields |
 //! | `requests`, `timers`, `identity`, `counters`, `context` | what all of them use |
 
@@ -45,6 +45,7 @@ mod registration;
 mod requests;
 mod routing;
 mod stream;
+mod stream_leg;
 mod surroundings;
 mod target;
 #[cfg(test)]

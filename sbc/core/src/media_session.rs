@@ -5,82 +5,30 @@
 //! the first valid packet proves the port, and from then on the pinhole lets in that port alone. Without a packet the
 //! window closes to the address that was signalled.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use broker_proto::{
     RequestId,
-    broker::{Admit, Family, Flow, LeaseId, ToBroker},
+    broker::{Family, Flow, LeaseId, ToBroker},
     journal::LegRecord,
     settings::ZoneId,
 };
-use sbc_media::relay::{
-    Component, Learn, LegMedia, LegStats, MediaCommand, PayloadSet, Side, StreamId,
-};
+use sbc_media::relay::{Component, Learn, LegMedia, LegStats, MediaCommand, Side, StreamId};
 
-use crate::{call::CallTimer, context::Context, io::Output, requests::Purpose, timers::TimerKey};
+use crate::{
+    call::CallTimer,
+    context::Context,
+    io::Output,
+    requests::Purpose,
+    stream_leg::{Described, Lease, Reach, StreamLeg},
+    timers::TimerKey,
+};
 
 /// Seconds that a lease is asked for; renewed at half of what was granted.
 const LEASE_SECONDS: u32 = 120;
 /// How long a leg's port may stay unproved.
 const WINDOW: Duration = Duration::from_millis(WINDOW_MS as u64);
 const WINDOW_MS: u32 = 10_000;
-
-/// What a side's session description says about one media line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Described {
-    /// Where it receives RTP; `None`: nowhere (held by an unspecified address).
-    pub(crate) rtp: Option<SocketAddr>,
-    /// Where it receives RTCP.
-    pub(crate) rtcp: Option<SocketAddr>,
-    /// Payload types it lists.
-    pub(crate) payloads: PayloadSet,
-    /// Whether it sends.
-    pub(crate) sends: bool,
-    /// Whether it receives.
-    pub(crate) receives: bool,
-    /// Clock of its first format, in Hz.
-    pub(crate) clock_hz: u32,
-}
-
-/// What is known about the network between us and a leg's far end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reach {
-    /// Where its signalling comes from.
-    pub(crate) signalling: IpAddr,
-    /// It may sit behind an address translator: an address in its descriptions that is not the one that its signalling
-    /// comes from is not believed.
-    pub(crate) client: bool,
-}
-
-/// Sockets lent for one leg of one media line.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lease {
-    pub(crate) id: LeaseId,
-    /// Own RTP address, as it stands in our descriptions.
-    pub(crate) rtp: SocketAddr,
-    /// Own RTCP address.
-    pub(crate) rtcp: Option<SocketAddr>,
-}
-
-/// One leg of one media line.
-struct StreamLeg {
-    zone: ZoneId,
-    family: Family,
-    lease: Option<Lease>,
-    waiting: Option<RequestId>,
-    reach: Option<Reach>,
-    described: Option<Described>,
-    /// When the window for proving the port closes; `None`: no window open.
-    window: Option<Instant>,
-    /// The relay's rule; kept as it is while a proof is to survive.
-    rule: Option<Learn>,
-    proved_rtp: Option<SocketAddr>,
-    proved_rtcp: Option<SocketAddr>,
-    silent: bool,
-}
 
 /// One media line of the call.
 struct Stream {
@@ -688,88 +636,6 @@ impl MediaSession {
             Some(end) => cx.timers.set(key, end),
             None => cx.timers.cancel(key),
         }
-    }
-}
-
-impl StreamLeg {
-    /// Whether the far end's description tells where it really is.
-    fn believed(&self) -> bool {
-        match (
-            self.reach,
-            self.described.and_then(|described| described.rtp),
-        ) {
-            (Some(reach), Some(rtp)) => !reach.client || rtp.ip() == reach.signalling,
-            _ => false,
-        }
-    }
-
-    fn in_family(&self, address: SocketAddr) -> bool {
-        address.is_ipv4() == (self.family == Family::V4)
-    }
-
-    fn signalled_rtp(&self) -> Option<SocketAddr> {
-        self.described?
-            .rtp
-            .filter(|rtp| self.believed() && self.in_family(*rtp))
-    }
-
-    fn signalled_rtcp(&self) -> Option<SocketAddr> {
-        self.described?
-            .rtcp
-            .filter(|rtcp| self.believed() && self.in_family(*rtcp))
-    }
-
-    /// The host that packets come from: the signalled one if believed, otherwise where the signalling comes from.
-    fn host(&self) -> Option<IpAddr> {
-        match self.signalled_rtp() {
-            Some(rtp) => Some(rtp.ip()),
-            None => self.reach.map(|reach| reach.signalling),
-        }
-        .filter(|host| host.is_ipv4() == (self.family == Family::V4))
-    }
-
-    fn send_to(&self) -> Option<SocketAddr> {
-        self.described?.rtp?;
-        self.signalled_rtp().or(self.proved_rtp)
-    }
-
-    fn send_rtcp_to(&self) -> Option<SocketAddr> {
-        self.described?.rtp?;
-        self.signalled_rtcp().or(self.proved_rtcp)
-    }
-
-    fn admit_rtp(&self) -> Admit {
-        match (
-            self.proved_rtp,
-            self.window,
-            self.host(),
-            self.signalled_rtp(),
-        ) {
-            (Some(proved), ..) => Admit::Peer(proved),
-            (None, Some(_), Some(host), _) => Admit::Host(host),
-            (None, None, _, Some(signalled)) => Admit::Peer(signalled),
-            _ => Admit::Nobody,
-        }
-    }
-
-    /// RTCP often comes from a port of its own behind a translator: its host is let in until the port is proved.
-    fn admit_rtcp(&self) -> Admit {
-        let awaited = self.window.is_some() || self.proved_rtp.is_some();
-        match (self.proved_rtcp, self.host(), self.signalled_rtcp()) {
-            (Some(proved), ..) => Admit::Peer(proved),
-            (None, Some(host), _) if awaited => Admit::Host(host),
-            (None, _, Some(signalled)) => Admit::Peer(signalled),
-            _ => Admit::Nobody,
-        }
-    }
-
-    /// The relay's rule once the window is closed: what was signalled; port 0, which is nobody's, if that is not believed.
-    fn signalled_rule(&self) -> Option<Learn> {
-        let nobody = SocketAddr::new(self.host()?, 0);
-        Some(Learn::Exact {
-            rtp: self.signalled_rtp().unwrap_or(nobody),
-            rtcp: self.signalled_rtcp().unwrap_or(nobody),
-        })
     }
 }
 

@@ -12,7 +12,7 @@ use sbc_sip::{
     text::Text,
 };
 
-use crate::media_session::{Described, Lease};
+use crate::stream_leg::{Described, Lease};
 
 /// Media lines of one description that are carried at most; those beyond have port 0.
 const LINES: usize = 8;

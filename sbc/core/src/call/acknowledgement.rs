@@ -111,6 +111,7 @@ impl Call {
         transactions::acknowledged(cx, exchange.server);
         if self.is_ending() {
             self.say_bye(cx, side);
+            self.check_over(cx);
             return;
         }
         let (Some(offer), Some((_, cseq))) = (exchange.late_offer, exchange.client) else {

@@ -118,6 +118,7 @@ impl Call {
             .cancel(TimerKey::Call(self.id, CallTimer::Reports));
         let record = self.record(cx, CallPhase::End);
         cx.emit(Output::Journal(Record::Call(Box::new(record))));
+        self.check_over(cx);
     }
 
     fn record(&self, cx: &Context, phase: CallPhase) -> CallRecord {

@@ -10,7 +10,7 @@ use sbc_sip::{
 };
 
 use crate::{
-    context::Context, media_session::Reach, offer_answer::OwnDescription, outgoing,
+    context::Context, offer_answer::OwnDescription, outgoing, stream_leg::Reach,
     surroundings::Peer, transport::NextHop,
 };
 

@@ -205,12 +205,15 @@ impl Call {
         call
     }
 
-    /// Whether nothing is left to be done: the caller takes it out of the table.
-    pub(crate) fn is_over(&self) -> bool {
-        self.phase == Phase::Ending
+    /// If nothing is left to be done, the call is let go of after this input.
+    fn check_over(&self, cx: &mut Context) {
+        let over = self.phase == Phase::Ending
             && self.recorded
             && self.exchange.is_none()
-            && self.inviting.is_empty()
+            && self.inviting.is_empty();
+        if over {
+            cx.over.insert(self.id);
+        }
     }
 
     /// Whether the record of its end is written.
@@ -257,7 +260,10 @@ impl Call {
             CallTimer::Renew => self.media.renew(cx),
             CallTimer::Window => self.media.window_closed(cx),
             CallTimer::NoAnswer => self.no_answer(cx),
-            CallTimer::Acknowledge => self.acknowledge_timer(cx),
+            CallTimer::Acknowledge => {
+                self.acknowledge_timer(cx);
+                self.check_over(cx);
+            }
             CallTimer::Duration => self.end(cx, "limit"),
             CallTimer::Reports => {
                 self.media.settle_all(cx);

@@ -48,6 +48,7 @@ impl Call {
                 }
             }
         }
+        self.check_over(cx);
     }
 
     /// Our INVITE got no final response in time, or could not be sent; or its transaction is done with 2xx.
@@ -66,6 +67,7 @@ impl Call {
         if let (true, Some(status)) = (current, failed) {
             self.failure(cx, side, status, None);
         }
+        self.check_over(cx);
     }
 
     fn provisional(&mut self, cx: &mut Context, side: Side, response: &Response) {
