@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use e2e::{
-    agent::{Agent, Dialog, Message, description, parameter},
+    agent::{Agent, Message, description, parameter},
     api,
     parties::{GATEWAY_EXTERNAL, GATEWAY_INTERNAL, Parties},
     tone::Phone,
@@ -115,7 +115,7 @@ fn busy_and_cancel(lab: &Lab) {
 }
 
 /// Alice registers from outside; the PBX (here) challenges, then accepts. Returns the contact that the PBX sees.
-pub fn register(alice: &Agent, pbx: &Agent, gateway: SocketAddr) -> String {
+fn register(alice: &Agent, pbx: &Agent, gateway: SocketAddr) -> String {
     let contact = format!("Expires: 300\r\nAuthorization: Digest {{}}\r\n");
     let (text, mut dialog) =
         alice.request("REGISTER", "sip:lab.test", gateway, "Expires: 300\r\n", "");

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use e2e::{
-    agent::Agent,
+    agent::{Agent, Message},
     lab::{product, root},
     parties::{GATEWAY_EXTERNAL, Parties},
 };
@@ -93,7 +93,11 @@ fn from_trunk(lab: &Lab) {
             Duration::from_millis(250)
         };
         while let Some(message) = agent.receive(wait) {
-            if message.status() >= 200 {
+            // A late answer to the case before is none to this one.
+            let own = Message::read(&case.bytes, agent.local);
+            let answers_this = own.header("call-id").is_empty()
+                || own.header("call-id") == message.header("call-id");
+            if message.status() >= 200 && answers_this {
                 finals.push(message.status());
                 if message.header("cseq").ends_with("INVITE") {
                     agent.acknowledge_failure(&String::from_utf8_lossy(&case.bytes), &message);

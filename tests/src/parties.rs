@@ -15,10 +15,15 @@ pub const GATEWAY_INTERNAL: &str = "192.0.2.1:5060";
 
 /// The carrier and the PBX with a telephone each.
 pub struct Parties {
+    /// The carrier.
     pub trunk: Agent,
+    /// The PBX.
     pub pbx: Agent,
+    /// The carrier's media end.
     pub outside: Phone,
+    /// The PBX's media end.
     pub inside: Phone,
+    /// Where the carrier reaches the product.
     pub gateway: SocketAddr,
 }
 
@@ -116,13 +121,18 @@ impl Parties {
     }
 }
 
+/// A call that was answered.
 pub struct Call {
+    /// The carrier's side.
     pub caller: Dialog,
+    /// The PBX's side.
     pub callee: Dialog,
     /// The product's media address towards the trunk, and towards the PBX.
     pub media_outside: SocketAddr,
+    /// Towards the PBX.
     pub media_inside: SocketAddr,
+    /// What the PBX got.
     pub invite: Message,
+    /// What the carrier got.
     pub answer: Message,
 }
-

@@ -212,7 +212,8 @@ pub fn write_secrets(state: &Path) -> io::Result<PathBuf> {
     let folder = state.join("secrets");
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    let bundle = fs::read_to_string(pki.join("mgmt.pem"))? + &fs::read_to_string(pki.join("mgmt.key"))?;
+    let bundle =
+        fs::read_to_string(pki.join("mgmt.pem"))? + &fs::read_to_string(pki.join("mgmt.key"))?;
     fs::write(folder.join("management"), bundle)?;
     let token = std::env::var("GH_API_TOKEN").unwrap_or_else(|_| API_TOKEN.into());
     fs::write(folder.join("api-token"), token)?;
