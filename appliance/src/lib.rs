@@ -1,6 +1,7 @@
 //! Everything on the box that is neither packet filter nor SBC.
 
 pub mod console;
+pub mod dhcp;
 pub mod dispatch;
 pub mod init;
 pub mod journal;

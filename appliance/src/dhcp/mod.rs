@@ -1,0 +1,438 @@
+//! The DHCP process: takes an IPv4 address from the network for each zone that is configured so, and tells init, which
+//! alone may set it. It meets datagrams of strangers, so it is sandboxed and gets its sockets from the firewall, each
+//! tied to one zone's link and to the ports of DHCP. What it says is judged again by init. Name and time servers are not
+//! taken from the network: nothing that is received here widens what the configuration allows.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`message`] | request and answer, RFC 2131 §2, RFC 2132 |
+//! | [`lease`] | what may be taken |
+//! | [`client`] | states and timers, RFC 2131 §4.4: decides, without sockets and clocks |
+
+pub mod client;
+pub mod lease;
+pub mod message;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use appliance_config::{Document, Ipv4};
+use broker_proto::{
+    MAX_MESSAGE, RequestId, Role,
+    broker::{FromBroker, ToBroker},
+    control::{ChannelKind, FromChild, ToChild},
+    decode, encode,
+    settings::{Transport, ZoneId},
+};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, SockaddrIn, recv, sendto},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use sandbox::{Profile, channel::Channel};
+
+use self::{
+    client::{Action, Client, Refusal},
+    lease::Taken,
+    message::{MAX_LENGTH, Mac},
+};
+
+const SERVER_PORT: u16 = 67;
+const CLIENT_PORT: u16 = 68;
+/// Longest sleep: nothing depends on it, it bounds the harm of a deadline that was forgotten.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Wait before the firewall is asked for a socket again.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+/// Messages taken from one channel, and datagrams from one socket, at one turn of the loop.
+const BATCH: usize = 16;
+
+/// Serves until init says `Stop` or is gone.
+///
+/// # Errors
+/// Init's channel, or the sandbox's seal.
+pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::error::Error>> {
+    let mut seed = [0; 32];
+    sandbox::random::fill(&mut seed)?;
+    sandbox::seal(profile)?;
+    let mut shell = Shell {
+        control,
+        broker: None,
+        rng: StdRng::from_seed(seed),
+        taken: Taken::default(),
+        zones: Vec::new(),
+        next_id: 0,
+        buffer: vec![0; MAX_MESSAGE],
+        stop: false,
+    };
+    shell.tell_init(&FromChild::Ready)?;
+    while !shell.stop {
+        shell.turn()?;
+    }
+    Ok(())
+}
+
+/// A zone that takes its address from the network.
+struct Zone {
+    id: ZoneId,
+    name: String,
+    socket: Option<OwnedFd>,
+    /// The request for a socket that is not answered yet.
+    wanted: Option<RequestId>,
+    ask_due: Instant,
+    /// There once the socket and the link's address are known.
+    client: Option<Client>,
+    mac: Option<Mac>,
+    carrier: bool,
+    refused: u64,
+}
+
+struct Shell {
+    control: Channel,
+    broker: Option<Channel>,
+    rng: StdRng,
+    taken: Taken,
+    zones: Vec<Zone>,
+    next_id: u32,
+    buffer: Vec<u8>,
+    stop: bool,
+}
+
+impl Shell {
+    fn turn(&mut self) -> io::Result<()> {
+        let mut ready = self.wait()?.into_iter();
+        let (control, broker) = (ready.next().unwrap_or(false), ready.next().unwrap_or(false));
+        for (place, ready) in ready.enumerate() {
+            if ready {
+                self.read_socket(place);
+            }
+        }
+        if broker {
+            self.read_broker();
+        }
+        if control {
+            self.read_control()?;
+        }
+        let now = Instant::now();
+        for place in 0..self.zones.len() {
+            self.ask(place, now);
+            self.begin(place, now);
+            if let Some(client) = self
+                .zones
+                .get_mut(place)
+                .and_then(|zone| zone.client.as_mut())
+            {
+                client.handle_timeout(now);
+            }
+            self.act(place)?;
+        }
+        Ok(())
+    }
+
+    /// Which of control, broker and the zones' sockets can be read.
+    fn wait(&self) -> io::Result<Vec<bool>> {
+        let now = Instant::now();
+        let dues = self
+            .zones
+            .iter()
+            .filter_map(|zone| match (&zone.socket, &zone.client) {
+                (None, _) => Some(zone.ask_due).filter(|_| self.broker.is_some()),
+                (Some(_), client) => client.as_ref().map(Client::poll_timeout),
+            });
+        let sleep = dues
+            .map(|due| due.saturating_duration_since(now))
+            .fold(LONGEST_SLEEP, Duration::min);
+        // Rounded up: waking a moment early would turn in circles until the moment has come.
+        let sleep = u16::try_from(sleep.as_millis() + 1).unwrap_or(u16::MAX);
+        let fds: Vec<Option<BorrowedFd<'_>>> = [
+            Some(self.control.as_fd()),
+            self.broker.as_ref().map(AsFd::as_fd),
+        ]
+        .into_iter()
+        .chain(
+            self.zones
+                .iter()
+                .map(|zone| zone.socket.as_ref().map(AsFd::as_fd)),
+        )
+        .collect();
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .flatten()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut polled, PollTimeout::from(sleep)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut polled = polled.iter();
+        let ready = fds
+            .iter()
+            .map(|fd| fd.is_some() && polled.next().and_then(PollFd::any).unwrap_or(false));
+        Ok(ready.collect())
+    }
+
+    /// Asks the firewall for the zone's socket, if it has none and the time has come.
+    fn ask(&mut self, place: usize, now: Instant) {
+        let (Some(broker), Some(zone)) = (&self.broker, self.zones.get_mut(place)) else {
+            return;
+        };
+        if zone.socket.is_some() || zone.ask_due > now {
+            return;
+        }
+        self.next_id = self.next_id.wrapping_add(1);
+        let id = RequestId(self.next_id);
+        zone.ask_due = now + ASK_PAUSE;
+        let request = ToBroker::Listen {
+            id,
+            zone: zone.id,
+            transport: Transport::Udp,
+            port: CLIENT_PORT,
+        };
+        let sent = encode(&request)
+            .map_err(io::Error::other)
+            .and_then(|bytes| broker.send(&bytes, &[]));
+        match sent {
+            Ok(()) => zone.wanted = Some(id),
+            Err(error) => tracing::warn!(zone = zone.name, %error, "the firewall was not asked"),
+        }
+    }
+
+    /// Begins in a zone whose socket and link are there; anew if the card was changed.
+    fn begin(&mut self, place: usize, now: Instant) {
+        let Some(zone) = self.zones.get_mut(place) else {
+            return;
+        };
+        let (Some(mac), true) = (zone.mac, zone.socket.is_some()) else {
+            return;
+        };
+        if zone
+            .client
+            .as_ref()
+            .is_none_or(|client| client.mac() != mac)
+        {
+            zone.client = Some(Client::new(mac, self.taken.clone(), self.rng.random(), now));
+        }
+    }
+
+    fn act(&mut self, place: usize) -> io::Result<()> {
+        while let Some(zone) = self.zones.get_mut(place) {
+            let Some(action) = zone.client.as_mut().and_then(Client::poll_action) else {
+                break;
+            };
+            let name = zone.name.clone();
+            let said = match action {
+                Action::Broadcast(bytes) => {
+                    zone.send(Ipv4Addr::BROADCAST, &bytes);
+                    continue;
+                }
+                Action::Send(server, bytes) => {
+                    zone.send(server, &bytes);
+                    continue;
+                }
+                Action::Refused(refusal) => {
+                    zone.refuse(refusal);
+                    continue;
+                }
+                Action::Leased(lease) => FromChild::Lease {
+                    zone: name,
+                    address: lease.address,
+                    prefix: lease.prefix,
+                    gateway: lease.gateway,
+                    seconds: lease.seconds,
+                },
+                Action::Lost => FromChild::LeaseLost { zone: name },
+            };
+            self.tell_init(&said)?;
+        }
+        Ok(())
+    }
+
+    fn read_broker(&mut self) {
+        for _ in 0..BATCH {
+            let Some(broker) = &self.broker else { return };
+            let received = match broker.recv(&mut self.buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // The firewall is gone or started again: init hands a fresh end over.
+                    self.broker = None;
+                    return;
+                }
+            };
+            match decode::<FromBroker>(self.buffer.get(..received.length).unwrap_or_default()) {
+                Ok(FromBroker::Listening { id, .. }) => {
+                    if let Some(zone) = self.asker(id) {
+                        zone.socket = received.descriptors.into_iter().next();
+                    }
+                }
+                Ok(FromBroker::Refused { id, reason }) => {
+                    if let Some(zone) = self.asker(id) {
+                        tracing::warn!(zone = zone.name, %reason, "the firewall refused a socket");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "the firewall sent what is no message"),
+            }
+        }
+    }
+
+    fn asker(&mut self, id: RequestId) -> Option<&mut Zone> {
+        self.zones.iter_mut().find_map(|zone| {
+            zone.wanted.take_if(|wanted| *wanted == id)?;
+            Some(zone)
+        })
+    }
+
+    fn read_socket(&mut self, place: usize) {
+        let Some(zone) = self.zones.get_mut(place) else {
+            return;
+        };
+        for _ in 0..BATCH {
+            let Some(socket) = &zone.socket else { return };
+            // One octet more than is right, so that what is too long is seen to be.
+            let mut datagram = [0; MAX_LENGTH + 1];
+            match recv(socket.as_raw_fd(), &mut datagram, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN) => return,
+                Ok(length) if length > 0 => {
+                    let datagram = datagram.get(..length).unwrap_or_default();
+                    if let Some(client) = &mut zone.client {
+                        client.handle_datagram(Instant::now(), datagram);
+                    }
+                }
+                // Shut by the firewall (a new configuration), or its link is gone: the firewall is asked again.
+                Ok(_) | Err(_) => {
+                    zone.socket = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read_control(&mut self) -> io::Result<()> {
+        for _ in 0..BATCH {
+            let received = match self.control.recv(&mut self.buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let message = decode(self.buffer.get(..received.length).unwrap_or_default())
+                .map_err(io::Error::other)?;
+            match message {
+                ToChild::Peer {
+                    role: Role::Firewall,
+                    channel: ChannelKind::Broker,
+                } => {
+                    self.broker = received
+                        .descriptors
+                        .into_iter()
+                        .next()
+                        .map(Channel::from_fd);
+                    self.forget_sockets();
+                }
+                ToChild::Configuration { document, .. } => self.configure(&document),
+                ToChild::Link { zone, mac, carrier } => self.link(&zone, mac, carrier),
+                ToChild::Stop => self.stop = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A new firewall, or a new configuration of it: sockets of before may be shut. Clients go on with new ones.
+    fn forget_sockets(&mut self) {
+        for zone in &mut self.zones {
+            (zone.socket, zone.wanted, zone.ask_due) = (None, None, Instant::now());
+        }
+    }
+
+    /// Zones that stay keep their links; all begin anew if what is spoken for has changed.
+    fn configure(&mut self, document: &str) {
+        let document = match Document::parse(document, "gatehouse.toml") {
+            Ok(document) => document,
+            Err(_) if document.is_empty() => return self.zones.clear(),
+            Err(offences) => {
+                return tracing::error!(
+                    offences = offences.len(),
+                    "init sent a document that is refused"
+                );
+            }
+        };
+        let taken = Taken::of(&document);
+        let mut before = core::mem::take(&mut self.zones);
+        for (zone, id) in document.zones.iter().zip(0..) {
+            if zone.ipv4 != Some(Ipv4::Dhcp) {
+                continue;
+            }
+            let same = before.iter().position(|old| old.name == zone.name);
+            let mut new =
+                same.map_or_else(|| Zone::new(&zone.name), |place| before.swap_remove(place));
+            new.id = ZoneId(id);
+            if taken != self.taken {
+                new.client = None;
+            }
+            self.zones.push(new);
+        }
+        self.taken = taken;
+        self.forget_sockets();
+    }
+
+    fn link(&mut self, name: &str, mac: Mac, carrier: bool) {
+        let Some(zone) = self.zones.iter_mut().find(|zone| zone.name == name) else {
+            return;
+        };
+        zone.mac = Some(mac);
+        let came = carrier && !zone.carrier;
+        zone.carrier = carrier;
+        if let Some(client) = zone.client.as_mut().filter(|_| came) {
+            client.handle_carrier(Instant::now());
+        }
+    }
+
+    fn tell_init(&self, message: &FromChild) -> io::Result<()> {
+        // Init reads at every turn; whoever is not read any more may end, and begins anew.
+        self.control
+            .send(&encode(message).map_err(io::Error::other)?, &[])
+    }
+}
+
+impl Zone {
+    fn new(name: &str) -> Self {
+        Self {
+            id: ZoneId(0),
+            name: name.to_owned(),
+            socket: None,
+            wanted: None,
+            ask_due: Instant::now(),
+            client: None,
+            mac: None,
+            carrier: false,
+            refused: 0,
+        }
+    }
+
+    fn send(&mut self, server: Ipv4Addr, bytes: &[u8]) {
+        let Some(socket) = &self.socket else { return };
+        let to = SockaddrIn::from(SocketAddrV4::new(server, SERVER_PORT));
+        match sendto(socket.as_raw_fd(), bytes, &to, MsgFlags::MSG_DONTWAIT) {
+            Ok(_) => {}
+            // The client sends again by itself.
+            Err(error) => {
+                tracing::warn!(zone = self.name, %server, %error, "DHCP request not sent")
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refused = self.refused.saturating_add(1);
+        // Answers to other hosts of the link are no offence.
+        if refusal == Refusal::NotOurs {
+            tracing::debug!(zone = self.name, "answer to another client");
+        } else {
+            tracing::warn!(zone = self.name, reason = %refusal, refused = self.refused, "DHCP answer refused");
+        }
+    }
+}
