@@ -167,6 +167,7 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
         }
+        steps::count(self.rest.len());
         Err(Syntax::QuotedString)
     }
 

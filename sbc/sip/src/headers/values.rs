@@ -6,7 +6,7 @@ use core::fmt;
 use crate::error::Syntax;
 use crate::method::Method;
 use crate::params::{Params, Quoted, Value};
-use crate::reader::{Reader, is_printable, is_token, is_word};
+use crate::reader::{Reader, is_printable, is_token, is_word, steps};
 use crate::text::Text;
 
 /// Call-ID: `word [ "@" word ]`, compared octet for octet. RFC 3261 §20.8.
@@ -394,6 +394,7 @@ impl RetryAfter {
 /// Takes `( … )` with nested comments and gives what is inside.
 fn comment(reader: &mut Reader<'_>) -> Result<Text, Syntax> {
     let whole = reader.rest();
+    steps::count(whole.len());
     let (mut depth, mut escaped) = (0_usize, false);
     for (index, octet) in whole.bytes().enumerate() {
         match octet {

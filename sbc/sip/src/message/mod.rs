@@ -2,6 +2,7 @@
 //! leaves is always built from these types.
 
 mod body;
+mod head;
 mod parse;
 #[cfg(test)]
 mod properties;

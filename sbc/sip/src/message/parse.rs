@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use super::head::{skip_line_breaks, split_head, unfold};
 use super::salvage::Raw;
 use super::{Message, Request, Response, Salvage};
 use crate::error::{ParseError, Syntax};
 use crate::headers::{CallId, Cseq, Field, HeaderName, Headers, Join, NameAddr, Via};
 use crate::limits::Limits;
 use crate::method::Method;
-use crate::reader::{Origin, Reader, is_printable, is_space, is_token, steps};
+use crate::reader::{Origin, Reader, is_printable, is_token, steps};
 use crate::status::StatusCode;
 use crate::text::Text;
 use crate::uri::Uri;
@@ -71,73 +72,6 @@ pub fn parse(bytes: &[u8], framing: Framing, limits: &Limits) -> Result<Message,
         return Parser::new(Origin::shared(&shared), limits).run(&shared, split.body, framing);
     }
     Parser::new(Origin::default(), limits).run(head, split.body, framing)
-}
-
-// RFC 3261 §7.5: line breaks before the start line are ignored.
-fn skip_line_breaks(mut bytes: &[u8]) -> &[u8] {
-    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
-        bytes = rest;
-    }
-    bytes
-}
-
-struct Split<'a> {
-    /// Without the empty line and the line break before it.
-    head: &'a [u8],
-    body: &'a [u8],
-    folded: bool,
-}
-
-/// Finds the empty line; on the way every line break is seen to be CRLF.
-fn split_head<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Split<'a>, ParseError> {
-    let mut folded = false;
-    let mut position = 0;
-    let mut line_is_empty = true;
-    let mut octets = bytes.iter().copied().peekable();
-    while let Some(octet) = octets.next() {
-        if position >= limits.head {
-            return Err(ParseError::HeadTooLarge);
-        }
-        position += 1;
-        match octet {
-            b'\r' => {
-                if octets.next() != Some(b'\n') {
-                    return Err(ParseError::BareLineBreak);
-                }
-                position += 1;
-                if line_is_empty {
-                    steps::count(position);
-                    let (head, body) = bytes.split_at_checked(position).unwrap_or((bytes, &[]));
-                    let head = head.get(..position.saturating_sub(4)).unwrap_or_default();
-                    return Ok(Split { head, body, folded });
-                }
-                line_is_empty = true;
-                folded |= octets.peek().copied().is_some_and(is_space);
-            }
-            b'\n' => return Err(ParseError::BareLineBreak),
-            _ => line_is_empty = false,
-        }
-    }
-    Err(ParseError::HeadNotEnded)
-}
-
-/// Joins folded lines: the line break and all white space round it become one space. RFC 3261 §7.3.1.
-fn unfold(head: &str) -> String {
-    let mut whole = String::with_capacity(head.len());
-    for (index, line) in head.split("\r\n").enumerate() {
-        steps::count(line.len());
-        if line.bytes().next().is_some_and(is_space) {
-            whole.truncate(whole.trim_end_matches([' ', '\t']).len());
-            whole.push(' ');
-            whole.push_str(line.trim_start_matches([' ', '\t']));
-        } else {
-            if index > 0 {
-                whole.push_str("\r\n");
-            }
-            whole.push_str(line);
-        }
-    }
-    whole
 }
 
 enum Start {
@@ -378,12 +312,13 @@ impl<'a> Parser<'a> {
 
     fn contact(&mut self, reader: &mut Reader<'a>) -> Result<(), ParseError> {
         let offence = |offence: Syntax| ParseError::Header(HeaderName::Contact, offence);
-        // RFC 3261 §10.2.2: `*` stands alone.
-        if self.contact_star || (reader.rest() == "*" && !self.contacts.is_empty()) {
+        // RFC 3261 §10.2.2: `*` stands alone; before a bracket it is a display name.
+        let star = reader.rest() == "*";
+        if self.contact_star || (star && !self.contacts.is_empty()) {
             return Err(offence(Syntax::Separator));
         }
-        if reader.eat(b'*') {
-            self.contact_star = true;
+        if star {
+            self.contact_star = reader.eat(b'*');
             return Ok(());
         }
         append(

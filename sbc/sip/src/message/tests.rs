@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::error::{ParseError, Syntax};
 use crate::headers::HeaderName;
 use crate::limits::Limits;
 use crate::testing::{ABILITIES, testdata};
@@ -194,6 +195,153 @@ fn a_binary_body_is_untouched() {
     );
     let bytes = request.to_bytes();
     assert!(bytes.ends_with(&request.body));
+}
+
+const HEAD: &str = "Via: SIP/2.0/UDP a.example;branch=z9hG4bKx\r\nFrom: <sip:a@a.example>;tag=1\r\n\
+                    To: <sip:b@b.example>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\n";
+
+fn register(lines: &str) -> Result<Message, ParseError> {
+    let text = format!("REGISTER sip:b.example SIP/2.0\r\n{HEAD}{lines}\r\n");
+    parse(text.as_bytes(), Framing::Datagram, &Limits::default()).map_err(|rejected| rejected.error)
+}
+
+#[test]
+fn a_star_stands_alone_or_is_a_display_name() {
+    assert!(register("Contact: *\r\n").is_ok());
+    assert!(register("Contact: * <sip:a@a.example>\r\n").is_ok());
+    let stray = ParseError::Header(HeaderName::Contact, Syntax::Separator);
+    for lines in [
+        "Contact: *\r\nm: *\r\n",
+        "m: <sip:a>\r\nm: *\r\n",
+        "m: *\r\nm: <sip:a>\r\n",
+    ] {
+        assert_eq!(register(lines), Err(stray.clone()), "{lines}");
+    }
+    assert!(register("Contact: *, <sip:a>\r\n").is_err());
+}
+
+#[test]
+fn what_stands_once_is_refused_twice_and_lists_are_joined() {
+    for lines in [
+        "Expires: 1\r\nExpires: 1\r\n",
+        "User-Agent: a\r\nUser-Agent: a\r\n",
+        "l: 0\r\nContent-Length: 0\r\n",
+        "f: <sip:a>\r\n",
+    ] {
+        assert!(
+            matches!(register(lines), Err(ParseError::Duplicate(_))),
+            "{lines}"
+        );
+    }
+    let Ok(Message::Request(request)) = register("k: a\r\nSupported: b, c\r\nOdd: 1\r\nodd: 2\r\n")
+    else {
+        panic!("refused")
+    };
+    assert_eq!(request.headers.supported().unwrap(), ["a", "b", "c"]);
+    assert_eq!(request.headers.fields.len(), 3);
+}
+
+#[test]
+fn a_date_that_is_none_is_left_out() {
+    let Ok(Message::Request(request)) = register("Date: Fri, 01 Jan 2010 16:00:00 EST\r\n") else {
+        panic!("refused")
+    };
+    assert!(request.headers.fields.is_empty());
+}
+
+#[test]
+fn a_malformed_request_is_answered_with_what_could_be_read_of_it() {
+    let text = format!("REGISTER sip:b.example SIP/2.0\r\n{HEAD}Expires: x\r\n\r\n");
+    let rejected = parse(text.as_bytes(), Framing::Datagram, &Limits::default()).unwrap_err();
+    let answer = rejected
+        .salvage
+        .unwrap()
+        .answer(rejected.error.status(), "t", &[("Server", "a\r\nEvil: 1")])
+        .unwrap();
+    let text = String::from_utf8(answer).unwrap();
+    assert!(
+        text.starts_with(
+            "SIP/2.0 400 Bad Request\r\nVia: SIP/2.0/UDP a.example;branch=z9hG4bKx\r\n"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("To: <sip:b@b.example>;tag=t\r\n") && !text.contains("\nEvil"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_ack_is_never_answered() {
+    let text = format!("ACK sip:b.example SIP/2.0\r\n{HEAD}Expires: x\r\n\r\n")
+        .replace("1 REGISTER", "1 ACK");
+    let rejected = parse(text.as_bytes(), Framing::Datagram, &Limits::default()).unwrap_err();
+    assert_eq!(
+        rejected
+            .salvage
+            .unwrap()
+            .answer(rejected.error.status(), "t", &[]),
+        None
+    );
+}
+
+#[test]
+fn limits_have_their_own_offences() {
+    let small = Limits {
+        header_fields: 8,
+        header_field: 100,
+        uri: 40,
+        vias: 2,
+        body: 4,
+        ..Limits::default()
+    };
+    let long = "a".repeat(120);
+    for (text, error) in [
+        (
+            format!("REGISTER sip:{long} SIP/2.0\r\n{HEAD}\r\n"),
+            ParseError::RequestUriTooLong,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}Odd: {long}\r\n\r\n"),
+            ParseError::HeaderFieldTooLong,
+        ),
+        (
+            format!(
+                "REGISTER sip:b SIP/2.0\r\n{HEAD}{}\r\n",
+                "Odd: a\r\n".repeat(4)
+            ),
+            ParseError::TooManyHeaderFields,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}v: SIP/2.0/UDP a, SIP/2.0/UDP b\r\n\r\n"),
+            ParseError::Header(HeaderName::Via, Syntax::TooManyValues),
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}c: a/b\r\n\r\n12345"),
+            ParseError::BodyTooLarge,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}\r\n12345"),
+            ParseError::BodyTooLarge,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}\r\n123"),
+            ParseError::BodyWithoutType,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\r\n{HEAD}"),
+            ParseError::HeadNotEnded,
+        ),
+        (
+            format!("REGISTER sip:b SIP/2.0\n{HEAD}\r\n"),
+            ParseError::BareLineBreak,
+        ),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), ParseError::StartLine),
+        ("\r\n\r\n".to_owned(), ParseError::Empty),
+    ] {
+        let rejected = parse(text.as_bytes(), Framing::Datagram, &small).unwrap_err();
+        assert_eq!(rejected.error, error, "{text}");
+    }
 }
 
 #[test]
