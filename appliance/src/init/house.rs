@@ -507,6 +507,7 @@ impl House {
             return;
         }
         self.apply_links();
+        self.record(Severity::Notice, "links-up", &[]);
         self.tell_configuration(Role::Firewall);
     }
 
