@@ -105,16 +105,23 @@ struct Shell {
 impl Shell {
     fn turn(&mut self) -> io::Result<()> {
         let mut ready = self.wait()?.into_iter();
-        let (control, broker) = (ready.next().unwrap_or(false), ready.next().unwrap_or(false));
+        let mut next = || ready.next().unwrap_or(PollFlags::empty());
+        let (control, broker) = (next(), next());
         for (place, ready) in ready.enumerate() {
-            if ready {
+            if ready.contains(PollFlags::POLLIN) {
                 self.read_socket(place);
             }
+            // Shut by the firewall (a new configuration): it is asked again.
+            if let Some(zone) = self.zones.get_mut(place)
+                && ready.contains(PollFlags::POLLHUP)
+            {
+                zone.socket = None;
+            }
         }
-        if broker {
+        if !broker.is_empty() {
             self.read_broker();
         }
-        if control {
+        if !control.is_empty() {
             self.read_control()?;
         }
         let now = Instant::now();
@@ -133,8 +140,8 @@ impl Shell {
         Ok(())
     }
 
-    /// Which of control, broker and the zones' sockets can be read.
-    fn wait(&self) -> io::Result<Vec<bool>> {
+    /// What is ready of control, broker and the zones' sockets.
+    fn wait(&self) -> io::Result<Vec<PollFlags>> {
         let now = Instant::now();
         let dues = self
             .zones
@@ -169,9 +176,12 @@ impl Shell {
             Err(errno) => return Err(errno.into()),
         }
         let mut polled = polled.iter();
-        let ready = fds
-            .iter()
-            .map(|fd| fd.is_some() && polled.next().and_then(PollFd::any).unwrap_or(false));
+        let ready = fds.iter().map(|fd| {
+            let polled = fd.and_then(|_| polled.next());
+            polled
+                .and_then(PollFd::revents)
+                .unwrap_or(PollFlags::empty())
+        });
         Ok(ready.collect())
     }
 
@@ -297,14 +307,14 @@ impl Shell {
             let mut datagram = [0; MAX_LENGTH + 1];
             match recv(socket.as_raw_fd(), &mut datagram, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EAGAIN) => return,
-                Ok(length) if length > 0 => {
+                Ok(length) => {
                     let datagram = datagram.get(..length).unwrap_or_default();
                     if let Some(client) = &mut zone.client {
                         client.handle_datagram(Instant::now(), datagram);
                     }
                 }
-                // Shut by the firewall (a new configuration), or its link is gone: the firewall is asked again.
-                Ok(_) | Err(_) => {
+                // Its link is down or gone: the firewall is asked again.
+                Err(_) => {
                     zone.socket = None;
                     return;
                 }

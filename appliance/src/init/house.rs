@@ -28,6 +28,7 @@ use super::{
     child::Child,
     clock::{Correction, correction},
     commands::SelfTest,
+    lease::Leases,
     links,
     logbook::Logbook,
     options::Options,
@@ -37,6 +38,7 @@ use super::{
     status,
     wiring::EDGES,
 };
+use crate::dhcp::lease::Lease;
 
 /// Time for an orderly stop of all processes.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(3);
@@ -75,6 +77,8 @@ pub struct House {
     pub slots: Vec<Slot>,
     /// Links and addresses.
     pub netlink: Netlink,
+    /// Addresses that were lent.
+    pub(super) leases: Leases,
     /// Log lines.
     pub logbook: Logbook,
     /// The configuration.
@@ -122,6 +126,7 @@ impl House {
             options,
             slots,
             netlink: Netlink::open()?,
+            leases: Leases::default(),
             logbook,
             running: None,
             pending: None,
@@ -295,9 +300,14 @@ impl House {
                 self.tell_configuration(role);
             }
             // The firewall gets it when its closed ruleset stands.
-            Role::Management | Role::Time | Role::Dhcp | Role::Console => self.tell_configuration(role),
+            Role::Management | Role::Time | Role::Dhcp | Role::Console => {
+                self.tell_configuration(role)
+            }
             Role::Journal => self.flush_records(),
             Role::Init | Role::Firewall | Role::Sbc => {}
+        }
+        if role == Role::Dhcp {
+            self.apply_links();
         }
         if role == Role::Console {
             self.hand_over_terminals();
@@ -484,6 +494,25 @@ impl House {
                     server,
                 },
             ) => self.correct_clock(nanoseconds, &server.to_string()),
+            (
+                Role::Dhcp,
+                FromChild::Lease {
+                    zone,
+                    address,
+                    prefix,
+                    gateway,
+                    seconds,
+                },
+            ) => {
+                let lease = Lease {
+                    address,
+                    prefix,
+                    gateway,
+                    seconds,
+                };
+                self.leased(&zone, lease, now);
+            }
+            (Role::Dhcp, FromChild::LeaseLost { zone }) => self.lease_lost(&zone),
             (role, message) => {
                 let kind = format!("{message:?}");
                 let kind = kind
@@ -513,8 +542,9 @@ impl House {
 
     /// Addresses and routes as configured; complaints are kept for the console.
     pub fn apply_links(&mut self) {
+        self.prune_leases(Instant::now());
         let Some(running) = &self.running else { return };
-        let complaints = match links::apply(&mut self.netlink, &running.document) {
+        let complaints = match links::apply(&mut self.netlink, &running.document, &self.leases) {
             Ok(complaints) => complaints,
             Err(error) => vec![format!("network cards: {error}")],
         };
@@ -531,6 +561,7 @@ impl House {
         self.complaints
             .retain(|complaint| !complaint.starts_with("zone ") && !complaint.starts_with("card "));
         self.complaints.extend(complaints);
+        self.tell_links();
     }
 
     /// A link came, went or changed.

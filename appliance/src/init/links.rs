@@ -5,7 +5,10 @@ use std::{fs, io, net::IpAddr, path::Path};
 
 use appliance_config::{Card, Document, Ipv4, Ipv6, Zone};
 
-use super::rtnetlink::{Address, Link, Netlink};
+use super::{
+    lease::Leases,
+    rtnetlink::{Address, Link, Netlink},
+};
 
 /// Scope of a link-local address.
 const SCOPE_LINK: u8 = 253;
@@ -15,14 +18,18 @@ const SCOPE_LINK: u8 = 253;
 ///
 /// # Errors
 /// The kernel does not list links at all.
-pub(super) fn apply(netlink: &mut Netlink, document: &Document) -> io::Result<Vec<String>> {
+pub(super) fn apply(
+    netlink: &mut Netlink,
+    document: &Document,
+    leases: &Leases,
+) -> io::Result<Vec<String>> {
     let mut complaints = Vec::new();
     let loopback = netlink.links()?.into_iter().find(|link| link.name == "lo");
     if let Some(loopback) = loopback.filter(|link| !link.is_up) {
         netlink.set_up(loopback.index, true)?;
     }
     for zone in &document.zones {
-        if let Err(error) = apply_zone(netlink, document, zone) {
+        if let Err(error) = apply_zone(netlink, document, zone, leases) {
             complaints.push(format!("zone {}: {error}", zone.name));
         }
     }
@@ -50,7 +57,12 @@ fn unused(netlink: &mut Netlink, document: &Document) -> io::Result<Vec<Link>> {
         .collect())
 }
 
-fn apply_zone(netlink: &mut Netlink, document: &Document, zone: &Zone) -> io::Result<()> {
+fn apply_zone(
+    netlink: &mut Netlink,
+    document: &Document,
+    zone: &Zone,
+    leases: &Leases,
+) -> io::Result<()> {
     let link = match zone.interface.vlan {
         None => card(netlink, &zone.interface.card, zone.ifname())?,
         Some(vlan) => {
@@ -66,13 +78,18 @@ fn apply_zone(netlink: &mut Netlink, document: &Document, zone: &Zone) -> io::Re
         }
     };
     harden(&link.name, zone);
-    set_addresses(netlink, &link, zone)?;
+    set_addresses(netlink, &link, zone, leases)?;
     if !link.is_up {
         netlink.set_up(link.index, true)?;
         // IPv6 addresses of a link are lost while it is down.
-        set_addresses(netlink, &link, zone)?;
+        set_addresses(netlink, &link, zone, leases)?;
     }
-    set_routes(netlink, &link, zone)
+    set_routes(netlink, &link, zone)?;
+    if zone.ipv4 == Some(Ipv4::Dhcp) {
+        netlink.set_last_route(link.index)?;
+        leases.set(netlink, &link, zone)?;
+    }
+    Ok(())
 }
 
 /// The zone's card under the name it is to have.
@@ -130,8 +147,13 @@ pub(super) fn print_mac(mac: &[u8]) -> String {
 }
 
 /// Gives the link the zone's static addresses and takes away every other that is not link-local (or, in a zone with router
-/// advertisements, IPv6).
-fn set_addresses(netlink: &mut Netlink, link: &Link, zone: &Zone) -> io::Result<()> {
+/// advertisements, IPv6) and not lent to the zone.
+fn set_addresses(
+    netlink: &mut Netlink,
+    link: &Link,
+    zone: &Zone,
+    leases: &Leases,
+) -> io::Result<()> {
     let wanted = zone.links();
     let present: Vec<Address> = netlink
         .addresses()?
@@ -152,7 +174,7 @@ fn set_addresses(netlink: &mut Netlink, link: &Link, zone: &Zone) -> io::Result<
             .any(|net| own.address == net.addr() && own.prefix == net.prefix_len());
         let is_learned = match own.address {
             IpAddr::V6(_) => own.scope == SCOPE_LINK || matches!(zone.ipv6, Some(Ipv6::Ra)),
-            IpAddr::V4(_) => matches!(zone.ipv4, Some(Ipv4::Dhcp)),
+            IpAddr::V4(_) => leases.has(zone, own.address, own.prefix),
         };
         if !is_wanted && !is_learned {
             netlink.delete_address(link.index, own.address, own.prefix)?;

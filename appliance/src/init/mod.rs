@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod gpt;
 mod house;
+mod lease;
 mod links;
 mod logbook;
 mod mounts;

@@ -188,7 +188,13 @@ impl House {
         for (name, value) in secrets {
             self.tell(Role::Keyholder, &ToChild::Secret { name, value }, None);
         }
-        for role in [Role::Keyholder, Role::Management, Role::Time, Role::Console] {
+        for role in [
+            Role::Keyholder,
+            Role::Management,
+            Role::Time,
+            Role::Dhcp,
+            Role::Console,
+        ] {
             self.tell(
                 role,
                 &ToChild::Configuration {
@@ -198,6 +204,8 @@ impl House {
                 None,
             );
         }
+        // Links of zones that the DHCP process learns of only now.
+        self.tell_links();
     }
 
     /// The firewall's ruleset of `revision` stands.

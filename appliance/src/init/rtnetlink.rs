@@ -37,11 +37,13 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const IFF_UP: u32 = 1;
 const IFF_NOARP: u32 = 0x80;
 const VETH_INFO_PEER: u16 = 1;
@@ -273,7 +275,27 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        self.lend_address(index, address, prefix, u32::MAX)
+    }
+
+    /// Gives a link an address for so many seconds from now, also one that it has: then the kernel takes it away,
+    /// whoever is alive to do it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lend_address(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+        seconds: u32,
+    ) -> io::Result<()> {
         let octets = octets(address);
+        // struct ifa_cacheinfo: preferred, valid, and two times that only the kernel writes.
+        let mut lifetime = Vec::new();
+        for value in [seconds, seconds, 0, 0] {
+            lifetime.extend_from_slice(&value.to_ne_bytes());
+        }
         let message = Message::new(
             RTM_NEWADDR,
             NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
@@ -281,6 +303,7 @@ impl Netlink {
         )
         .attribute(IFA_LOCAL, &octets)
         .attribute(IFA_ADDRESS, &octets)
+        .attribute(IFA_CACHEINFO, &lifetime)
         .attribute(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes());
         self.ask(message)
     }
@@ -309,28 +332,11 @@ impl Netlink {
         prefix: u8,
         gateway: IpAddr,
     ) -> io::Result<()> {
-        const TABLE_MAIN: u8 = 254;
-        const PROTOCOL_STATIC: u8 = 4;
-        const UNICAST: u8 = 1;
         // RTNH_F_ONLINK is not set: a gateway that is not on the link is the operator's mistake and is refused.
-        let head = [
-            family(gateway),
-            prefix,
-            0,
-            0,
-            TABLE_MAIN,
-            PROTOCOL_STATIC,
-            0,
-            UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ];
         let mut message = Message::new(
             RTM_NEWROUTE,
             NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
-            &head,
+            &route_head(family(gateway), prefix, 0),
         );
         if prefix > 0 {
             message = message.attribute(RTA_DST, &octets(network));
@@ -338,6 +344,26 @@ impl Netlink {
         self.ask(
             message
                 .attribute(RTA_GATEWAY, &octets(gateway))
+                .attribute(RTA_OIF, &index.to_ne_bytes()),
+        )
+    }
+
+    /// Has the kernel believe IPv4 sources on a link whatever other route there is none for: the last of all routes. A
+    /// link without an address hears nobody else (reverse path filter), not even who would lend it one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_last_route(&mut self, index: u32) -> io::Result<()> {
+        const SCOPE_LINK: u8 = 253;
+        let v4 = family(IpAddr::from([0; 4]));
+        let message = Message::new(
+            RTM_NEWROUTE,
+            NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+            &route_head(v4, 0, SCOPE_LINK),
+        );
+        self.ask(
+            message
+                .attribute(RTA_PRIORITY, &u32::MAX.to_ne_bytes())
                 .attribute(RTA_OIF, &index.to_ne_bytes()),
         )
     }
@@ -384,6 +410,27 @@ impl Netlink {
             }
         }
     }
+}
+
+/// struct rtmsg of a unicast route in the main table, as an administrator sets it.
+const fn route_head(family: u8, prefix: u8, scope: u8) -> [u8; 12] {
+    const TABLE_MAIN: u8 = 254;
+    const PROTOCOL_STATIC: u8 = 4;
+    const UNICAST: u8 = 1;
+    [
+        family,
+        prefix,
+        0,
+        0,
+        TABLE_MAIN,
+        PROTOCOL_STATIC,
+        scope,
+        UNICAST,
+        0,
+        0,
+        0,
+        0,
+    ]
 }
 
 /// Kind, sequence number and body of the first message, and what follows it.
