@@ -7,6 +7,9 @@ pub const REFUSED: u8 = 0;
 /// Status of an attempt that worked.
 pub const WORKED: u8 = 1;
 
+/// Status of an attempt that could not be made: it counts as not refused.
+pub const BROKEN: u8 = 99;
+
 /// Which ends mean that an attempt was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -17,6 +20,8 @@ pub enum Refusal {
     /// That, or the kernel's own answer: `uretprobe` and `uprobe` never reach a list (Linux 6.14, seccomp.c), and do
     /// nothing outside a probe.
     DeathOrKernel,
+    /// An error of the system and nothing else: the list lets the call through, so another wall must hold.
+    Error,
     /// An error of the system, or death by the list or by a bound.
     Any,
 }
@@ -26,10 +31,13 @@ impl Refusal {
     #[must_use]
     pub const fn holds(self, ending: Ending) -> bool {
         match (self, ending) {
+            (Self::Error, Ending::Signal(_)) => false,
             (_, Ending::Signal(SIGSYS)) => true,
             (Self::DeathOrFault, Ending::Signal(SIGSEGV)) => true,
             (Self::DeathOrKernel, Ending::Signal(SIGILL)) => true,
-            (Self::DeathOrKernel | Self::Any, Ending::Exit(status)) => status == REFUSED as i32,
+            (Self::DeathOrKernel | Self::Error | Self::Any, Ending::Exit(status)) => {
+                status == REFUSED as i32
+            }
             (Self::Any, Ending::Signal(SIGKILL)) => true,
             _ => false,
         }
@@ -65,6 +73,15 @@ impl Attack {
             sealed: true,
             refusal: Refusal::Death,
             run: Box::new(move || worked(probe::call(number, arguments))),
+        }
+    }
+
+    /// Something under the list that the list lets through.
+    #[must_use]
+    pub fn permitted(group: &'static str, name: &str, run: impl FnOnce() -> u8 + 'static) -> Self {
+        Self {
+            refusal: Refusal::Error,
+            ..Self::sealed(group, name, run)
         }
     }
 

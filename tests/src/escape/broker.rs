@@ -91,7 +91,9 @@ fn lend_and_watch(
     inside.send(EGRESS, &[media.as_fd(), listener.as_fd()])?;
     collect(inside, tally)?;
     for packet in house.wire.packets()? {
-        let allowed = packet.destination == peer && packet.first.is_some_and(egress::is_media);
+        let negotiated = packet.destination == peer && packet.first.is_some_and(egress::is_media);
+        let configured = egress::CONFIGURED.contains(&packet.destination.to_string().as_str());
+        let allowed = negotiated || configured;
         if !allowed {
             tally.add(&Report {
                 group: egress::GROUP.to_owned(),

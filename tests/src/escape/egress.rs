@@ -7,18 +7,22 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     libc,
     sys::socket::{MsgFlags, SockaddrStorage, sendto},
 };
 use sandbox::probe;
 
-use super::attack::{Attack, REFUSED};
+use super::attack::{Attack, BROKEN, REFUSED};
 
 /// Heading.
 pub const GROUP: &str = "lent sockets to foreign addresses";
 
 /// The one address that the media socket may send to.
 pub const NEGOTIATED: &str = "198.51.100.66:40000";
+
+/// Configured peers of the external zone: its listener may send to them.
+pub const CONFIGURED: [&str; 2] = ["198.51.100.20:5060", "198.51.100.21:5060"];
 
 /// Hosts of every zone, the box itself, the wide Internet, private, local and multicast networks, and the negotiated host
 /// for all its other ports.
@@ -73,71 +77,79 @@ pub const fn is_media(first: u8) -> bool {
     matches!(first, 0..=3 | 16..=79 | 128..=191)
 }
 
-/// All of them: one attempt per host and socket.
+/// All of them: one attempt per host and socket. The sockets must stay open until they were run.
 pub fn attacks(sockets: &[(&str, OwnedFd)]) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (word, socket) in sockets {
         let socket = socket.as_raw_fd();
+        let mut add = |name: String, run: Box<dyn FnOnce() -> u8>| {
+            attacks.push(Attack::permitted(
+                GROUP,
+                &format!("{word} socket {name}"),
+                run,
+            ));
+        };
         for host in HOSTS {
             let Ok(host) = host.parse::<IpAddr>() else {
                 continue;
             };
-            attacks.push(Attack::sealed(
-                GROUP,
-                &format!("{word} socket to {host}, every port tried"),
-                move || {
-                    for port in ports() {
-                        let peer = SocketAddr::new(host, port);
-                        if peer.to_string() != NEGOTIATED {
-                            let _ = sendto(
-                                socket,
-                                &rtp_packet(),
-                                &SockaddrStorage::from(peer),
-                                MsgFlags::MSG_DONTWAIT,
-                            );
-                        }
-                    }
-                    REFUSED
-                },
-            ));
+            add(
+                format!("to {host}, every port tried"),
+                Box::new(move || every_port(socket, host)),
+            );
         }
-        attacks.push(Attack::sealed(
-            GROUP,
-            &format!("{word} socket, what is no media to the peer"),
-            move || {
-                let Ok(peer) = NEGOTIATED.parse::<SocketAddr>() else {
-                    return REFUSED;
-                };
-                for first in (0..=u8::MAX).filter(|first| !is_media(*first)) {
-                    let mut packet = rtp_packet();
-                    if let Some(octet) = packet.first_mut() {
-                        *octet = first;
-                    }
-                    let _ = sendto(
-                        socket,
-                        &packet,
-                        &SockaddrStorage::from(peer),
-                        MsgFlags::MSG_DONTWAIT,
-                    );
-                }
-                REFUSED
-            },
-        ));
+        add(
+            "to the peer, what is no media".into(),
+            Box::new(move || no_media(socket)),
+        );
         for (index, source) in [
             (2, [192, 0, 2, 1]),
             (4, [203, 0, 113, 1]),
             (6, [192, 0, 2, 1]),
             (0, [203, 0, 113, 1]),
         ] {
-            let name =
-                format!("{word} socket, another link ({index}) and source beside the datagram");
-            attacks.push(Attack::sealed(GROUP, &name, move || {
-                other_way_out(socket, index, source);
-                REFUSED
-            }));
+            let name = format!("with another link ({index}) and source beside the datagram");
+            add(name, Box::new(move || other_way_out(socket, index, source)));
         }
     }
     attacks
+}
+
+fn every_port(socket: i32, host: IpAddr) -> u8 {
+    let peers = ports().map(|port| SocketAddr::new(host, port));
+    peers
+        .filter(|peer| peer.to_string() != NEGOTIATED)
+        .fold(REFUSED, |status, peer| {
+            status.max(send(socket, &rtp_packet(), peer))
+        })
+}
+
+fn no_media(socket: i32) -> u8 {
+    let Ok(peer) = NEGOTIATED.parse::<SocketAddr>() else {
+        return BROKEN;
+    };
+    (0..=u8::MAX)
+        .filter(|first| !is_media(*first))
+        .fold(REFUSED, |status, first| {
+            let mut packet = rtp_packet();
+            if let Some(octet) = packet.first_mut() {
+                *octet = first;
+            }
+            status.max(send(socket, &packet, peer))
+        })
+}
+
+/// Whatever the system answers is well, if the attempt reached it at all.
+fn send(socket: i32, packet: &[u8], peer: SocketAddr) -> u8 {
+    match sendto(
+        socket,
+        packet,
+        &SockaddrStorage::from(peer),
+        MsgFlags::MSG_DONTWAIT,
+    ) {
+        Err(Errno::EBADF | Errno::ENOTSOCK | Errno::EFAULT) => BROKEN,
+        _ => REFUSED,
+    }
 }
 
 fn ports() -> impl Iterator<Item = u16> {
@@ -147,7 +159,8 @@ fn ports() -> impl Iterator<Item = u16> {
 }
 
 /// sendmsg(2) with IP_PKTINFO: the link and the source address of the sender's choice.
-fn other_way_out(socket: i32, index: i32, source: [u8; 4]) {
+fn other_way_out(socket: i32, index: i32, source: [u8; 4]) -> u8 {
+    let mut status = REFUSED;
     #[repr(C)]
     struct Control {
         length: usize,
@@ -188,9 +201,14 @@ fn other_way_out(socket: i32, index: i32, source: [u8; 4]) {
             0,
         ];
         let flags = libc::MSG_DONTWAIT as usize;
-        let _ = probe::call(
-            libc::SYS_sendmsg,
-            [socket as usize, header.as_ptr() as usize, flags, 0, 0, 0],
-        );
+        let arguments = [socket as usize, header.as_ptr() as usize, flags, 0, 0, 0];
+        let sent = probe::call(libc::SYS_sendmsg, arguments);
+        if [libc::EBADF, libc::ENOTSOCK, libc::EFAULT]
+            .iter()
+            .any(|errno| sent == -i64::from(*errno))
+        {
+            status = BROKEN;
+        }
     }
+    status
 }

@@ -13,12 +13,14 @@ use nix::{
 };
 use sandbox::{Channel, Profile, channel::CONTROL_FD, confine::Filter, probe};
 
-use super::{arguments, attack::Attack, egress, forgery, named, numbers, resources, second_line};
+use super::{
+    arguments,
+    attack::{Attack, BROKEN},
+    egress, forgery, named, numbers, resources, second_line,
+};
 
 /// Seconds after which an attempt that hangs is ended by its alarm; it counts as not refused.
 const PATIENCE_SECONDS: u32 = 10;
-/// A process that the attempt could not be made in.
-const BROKEN: u8 = 99;
 
 /// What one attempt came to, as it crosses to the supervisor.
 pub struct Report {
@@ -103,16 +105,19 @@ fn attack_all(role: &str) -> Result<(), Box<dyn std::error::Error>> {
     attacks.extend(second_line::attacks(&profile));
     run_all(attacks, &filter, &control)?;
     while let Some((kind, fds)) = next_command(&control)? {
-        let attacks = match kind {
-            Commanded::Egress => egress::attacks(
-                &["media", "listener"]
-                    .into_iter()
-                    .zip(fds)
-                    .collect::<Vec<_>>(),
-            ),
-            Commanded::Forge(number) => forgery(number, fds).into_iter().collect(),
-        };
-        run_all(attacks, &filter, &control)?;
+        match kind {
+            Commanded::Egress => {
+                let sockets: Vec<_> = ["media", "listener"].into_iter().zip(fds).collect();
+                run_all(egress::attacks(&sockets), &filter, &control)?;
+            }
+            Commanded::Forge(number) => {
+                run_all(
+                    forgery(number, fds).into_iter().collect(),
+                    &filter,
+                    &control,
+                )?;
+            }
+        }
     }
     Ok(())
 }
@@ -150,7 +155,9 @@ fn next_command(control: &Channel) -> io::Result<Option<(Commanded, Vec<OwnedFd>
 fn forgery(number: u8, fds: Vec<OwnedFd>) -> Option<Attack> {
     let (name, run) = *forgery::FORGERIES.get(usize::from(number))?;
     let channel = Channel::from_fd(fds.into_iter().next()?);
-    Some(Attack::sealed(forgery::GROUP, name, move || run(&channel)))
+    Some(Attack::permitted(forgery::GROUP, name, move || {
+        run(&channel)
+    }))
 }
 
 fn attempt(attack: Attack, filter: &Filter) -> io::Result<Report> {
