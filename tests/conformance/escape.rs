@@ -52,3 +52,8 @@ fn the_time_process_gets_nowhere() {
 fn the_console_gets_nowhere() {
     every_attempt_in_the_place_of("console");
 }
+
+#[test]
+fn the_dhcp_client_gets_nowhere() {
+    every_attempt_in_the_place_of("dhcp");
+}
