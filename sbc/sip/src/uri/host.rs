@@ -189,6 +189,13 @@ mod tests {
     }
 
     #[test]
+    fn a_mapped_address_is_seen_as_ipv4_and_written_as_it_stood() {
+        let host = Host::parse_text("[::ffff:192.0.2.2]").unwrap();
+        assert_eq!(host.address().unwrap().to_string(), "192.0.2.2");
+        assert_eq!(host.to_string(), "[::ffff:192.0.2.2]");
+    }
+
+    #[test]
     fn names_compare_without_case() {
         assert!(
             Host::parse_text("Example.COM")
