@@ -26,7 +26,17 @@ pub const TESTS: &[(&str, fn(&Lab))] = &[
     }),
 ];
 
+/// Ends the peers however the test ends.
+struct Peers;
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        peers::stop_all();
+    }
+}
+
 fn baresip(lab: &Lab) {
+    let running = Peers;
     let [alice, bob, ..] = ACCOUNTS;
     peers::start_pbx(&lab.names).unwrap();
     let outside = peers::start_phone(
@@ -70,7 +80,7 @@ fn baresip(lab: &Lab) {
             .is_some_and(Vec::is_empty)
     });
     assert!(ended);
-    peers::stop_all();
+    drop(running);
     for (folder, hz) in [(&outside, 880.0), (&within, 440.0)] {
         let share = share_of(&folder.join("heard.wav"), hz);
         println!(

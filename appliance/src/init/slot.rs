@@ -8,10 +8,10 @@ use super::child::Child;
 
 /// First wait before a process is started again.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// Longest wait.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Longest wait: a caller who tries again is served, and a process that dies at each start costs next to nothing.
+const LONGEST: Duration = Duration::from_millis(1_500);
 /// A process that lived this long may come back at once.
-const STABLE: Duration = Duration::from_secs(1);
+const STABLE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub struct Slot {

@@ -125,10 +125,7 @@ pub fn start_phone(
     let folder = state().join(&name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    fs::write(
-        folder.join("config"),
-        phone_configuration(&folder, address, tone_hz),
-    )?;
+    fs::write(folder.join("config"), phone_configuration(&folder, address))?;
     let Account { number, password } = account;
     fs::write(
         folder.join("accounts"),
@@ -145,6 +142,8 @@ pub fn start_phone(
             "8000",
             "-c",
             "1",
+            "-b",
+            "16",
             &folder.join("tone.wav").display().to_string(),
             "synth",
             "60",
@@ -167,7 +166,7 @@ pub fn start_phone(
     Ok(folder)
 }
 
-fn phone_configuration(folder: &Path, address: &str, _tone_hz: u32) -> String {
+fn phone_configuration(folder: &Path, address: &str) -> String {
     let folder = folder.display();
     format!(
         "sip_listen {address}:5070\n\
