@@ -82,7 +82,7 @@ fn baresip(lab: &Lab) {
     assert!(ended);
     drop(running);
     for (folder, hz) in [(&outside, 880.0), (&within, 440.0)] {
-        let share = share_of(&folder.join("heard.wav"), hz);
+        let share = share_of(&heard(folder), hz);
         println!(
             "    {}: {:.2} of what it heard is the other's tone",
             folder.file_name().unwrap().display(),
@@ -116,6 +116,18 @@ fn dial(namespace: &str, address: &str, uri: &str) {
 
 fn hang_up(namespace: &str, address: &str) {
     control(namespace, address, r#"{"command":"hangup"}"#);
+}
+
+/// What baresip decoded of the call, as its recorder wrote it.
+fn heard(folder: &Path) -> std::path::PathBuf {
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut decoded: Vec<_> = files
+        .filter(|path| path.to_string_lossy().ends_with("-dec.wav"))
+        .collect();
+    decoded.sort();
+    decoded.pop().expect("a recording")
 }
 
 /// Share of a recording's power at `hz`: the recording's level against that of its narrow band.

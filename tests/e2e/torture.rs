@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use e2e::{
-    agent::{Agent, Message},
+    agent::{Agent, Message, parameter},
     lab::{product, root},
     parties::{GATEWAY_EXTERNAL, Parties},
 };
@@ -93,10 +93,14 @@ fn from_trunk(lab: &Lab) {
             Duration::from_millis(250)
         };
         while let Some(message) = agent.receive(wait) {
-            // A late answer to the case before is none to this one.
+            // A late answer to the case before is none to this one. (Two cases share a branch: to the product the second is
+            // the first once more, and gets its answer.)
             let own = Message::read(&case.bytes, agent.local);
+            let branch =
+                |message: &Message| parameter(message.header("via"), "branch").map(str::to_owned);
             let answers_this = own.header("call-id").is_empty()
-                || own.header("call-id") == message.header("call-id");
+                || own.header("call-id") == message.header("call-id")
+                || branch(&own).is_some_and(|own| branch(&message) == Some(own));
             if message.status() >= 200 && answers_this {
                 finals.push(message.status());
                 if message.header("cseq").ends_with("INVITE") {

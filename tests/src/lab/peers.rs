@@ -170,15 +170,15 @@ fn phone_configuration(folder: &Path, address: &str) -> String {
     let folder = folder.display();
     format!(
         "sip_listen {address}:5070\n\
-         audio_player aufile,{folder}/heard.wav\n\
+         audio_player aubridge,heard\n\
          audio_source aufile,{folder}/tone.wav\n\
          audio_alert aufile,/dev/null\n\
          ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n\
          module_path /usr/lib/baresip/modules\n\
-         module g711.so\nmodule aufile.so\nmodule stdio.so\nmodule ctrl_tcp.so\n\
+         module g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\nmodule stdio.so\nmodule ctrl_tcp.so\n\
          module_app account.so\nmodule_app menu.so\n\
          ctrl_tcp_listen {address}:4444\n\
-         net_interface\n\
+         snd_path {folder}\n\
          rtp_ports 20000-20100\n"
     )
 }
