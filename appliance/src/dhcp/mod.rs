@@ -419,7 +419,7 @@ impl Zone {
             ask_due: Instant::now(),
             client: None,
             mac: None,
-            carrier: false,
+            carrier: true,
             refused: 0,
         }
     }

@@ -150,7 +150,7 @@ impl<K: Kernel> Broker<K> {
             self.listeners.all.push(listening);
         }
         let sockets = if transport == Transport::Udp {
-            self.sockets(&name)
+            self.sockets(&name, &bindings)
         } else {
             Vec::new()
         };
@@ -273,12 +273,14 @@ impl<K: Kernel> Broker<K> {
         }
     }
 
-    fn sockets(&self, name: &ListenPermission) -> Vec<Rc<K::Socket>> {
-        let all = self
-            .listeners
-            .all
-            .iter()
-            .filter(|listening| listening.name == *name);
+    /// A listener's sockets in the order of its addresses, whenever each was bound.
+    fn sockets(&self, name: &ListenPermission, bindings: &[Binding]) -> Vec<Rc<K::Socket>> {
+        let all = bindings.iter().filter_map(|binding| {
+            self.listeners
+                .all
+                .iter()
+                .find(|listening| listening.name == *name && listening.binding == *binding)
+        });
         all.map(|listening| Rc::clone(&listening.socket)).collect()
     }
 
@@ -420,8 +422,7 @@ fn local_addresses(
 ) -> impl Iterator<Item = IpAddr> {
     let none = (name.role == Role::Dhcp).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let own = zone.addresses.iter().copied().take(MAX_ADDRESSES);
-    none.into_iter()
-        .chain(own.filter(move |_| none.is_none()))
+    none.into_iter().chain(own.filter(move |_| none.is_none()))
 }
 
 fn binding(name: &ListenPermission, device: &str, address: IpAddr) -> Binding {

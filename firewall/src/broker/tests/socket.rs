@@ -257,6 +257,79 @@ fn a_zone_that_learns_its_addresses_is_told_of_them() {
 }
 
 #[test]
+fn the_dhcp_client_gets_its_one_socket_where_it_is_configured_and_nothing_else() {
+    let mut permissions = lab_permissions();
+    permissions.zones[0].addresses.clear();
+    permissions.zones[0].learnt = true;
+    permissions
+        .listen
+        .insert(crate::broker::permissions::ListenPermission {
+            role: Role::Dhcp,
+            zone: EXTERNAL,
+            transport: Transport::Udp,
+            port: 68,
+        });
+    let mut house = House::with(permissions);
+    house.attach(Role::Dhcp);
+    let listen = |zone, port| ToBroker::Listen {
+        id: ID,
+        zone,
+        transport: Transport::Udp,
+        port,
+    };
+    let (answer, sockets) = house.ask(Role::Dhcp, listen(EXTERNAL, 68));
+    let local = vec![peer("0.0.0.0:68")];
+    assert_eq!(answer, FromBroker::Listening { id: ID, local });
+    assert_eq!(sockets.len(), 1);
+    assert_eq!(sockets[0].binding.device, "ext0");
+    assert_eq!(sockets[0].binding.mark, crate::nftables::names::mark::DHCP);
+    for other in [listen(INTERNAL, 68), listen(EXTERNAL, 5060)] {
+        assert_eq!(
+            house.ask(Role::Dhcp, other).0,
+            refused(Refusal::NotConfigured)
+        );
+    }
+    let connect = ToBroker::Connect {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Udp,
+        peer: peer("198.51.100.254:123"),
+    };
+    assert_eq!(
+        house.ask(Role::Dhcp, connect).0,
+        refused(Refusal::NotPermitted)
+    );
+    assert_eq!(
+        house.ask_sbc(listen(EXTERNAL, 68)),
+        refused(Refusal::NotConfigured)
+    );
+}
+
+#[test]
+fn sockets_come_in_the_order_of_their_addresses_whenever_each_was_learnt() {
+    let mut permissions = lab_permissions();
+    permissions.zones[0].learnt = true;
+    let mut house = House::with(permissions);
+    let listen = ToBroker::Listen {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Udp,
+        port: 5060,
+    };
+    for learnt in [&["2001:db8:e::1"][..], &["198.51.100.1", "2001:db8:e::1"]] {
+        let learnt: Vec<_> = learnt.iter().map(|host| host.parse().unwrap()).collect();
+        *house.world.learnt.borrow_mut() = learnt;
+        house.pass(1000);
+        let (answer, sockets) = house.ask(Role::Sbc, listen.clone());
+        let FromBroker::Listening { local, .. } = answer else {
+            panic!("{answer:?}")
+        };
+        let bound: Vec<_> = sockets.iter().map(|socket| socket.binding.local).collect();
+        assert_eq!(bound, local);
+    }
+}
+
+#[test]
 fn without_descriptors_a_listener_rests_and_is_accepted_from_again() {
     let mut house = House::new();
     house.ask_sbc(ToBroker::Listen {
