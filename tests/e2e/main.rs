@@ -1,6 +1,9 @@
 //! End to end in the laboratory: the product as `make lab` starts it, between real namespaces, real telephones, a real PBX
 //! and attackers. One product for all tests; each begins with `lab/reset`. Needs root; without, it says so.
 
+// Tests fail loudly.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 mod calls;
 mod closed;
 mod faults;

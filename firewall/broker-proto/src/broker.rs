@@ -217,7 +217,19 @@ pub enum FromBroker {
 }
 
 /// Why the firewall refused. Each is also a counter and a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    thiserror::Error,
+)]
 pub enum Refusal {
     /// The role has no right to this kind of request.
     #[error("the role may not ask this")]

@@ -16,7 +16,11 @@
 
 #![cfg_attr(
     not(test),
-    forbid(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
+    forbid(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros
+    )
 )]
 
 pub mod broker;
@@ -93,5 +97,7 @@ impl core::fmt::Display for Role {
 }
 
 /// Number that pairs a reply with its request. Chosen by the asker; any value is valid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct RequestId(pub u32);

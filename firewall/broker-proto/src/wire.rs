@@ -33,7 +33,8 @@ pub enum ProtocolError {
 /// # Errors
 /// `TooLong`, or `Malformed` for a value that has no encoding (none of this crate's types has such a value).
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ProtocolError> {
-    let bytes = postcard::to_extend(message, vec![PROTOCOL_VERSION]).map_err(|_| ProtocolError::Malformed)?;
+    let bytes = postcard::to_extend(message, vec![PROTOCOL_VERSION])
+        .map_err(|_| ProtocolError::Malformed)?;
     if bytes.len() > MAX_MESSAGE {
         return Err(ProtocolError::TooLong(bytes.len()));
     }
@@ -54,7 +55,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProtocolError> {
         return Err(ProtocolError::Version(version));
     }
     let (value, rest) = postcard::take_from_bytes(body).map_err(|_| ProtocolError::Malformed)?;
-    if rest.is_empty() { Ok(value) } else { Err(ProtocolError::TrailingOctets(rest.len())) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(ProtocolError::TrailingOctets(rest.len()))
+    }
 }
 
 #[cfg(test)]
@@ -72,14 +77,20 @@ mod tests {
     fn another_version_is_refused() {
         let mut bytes = encode(&ToBroker::Health { sequence: 7 }).unwrap();
         bytes[0] = PROTOCOL_VERSION + 1;
-        assert_eq!(decode::<ToBroker>(&bytes), Err(ProtocolError::Version(PROTOCOL_VERSION + 1)));
+        assert_eq!(
+            decode::<ToBroker>(&bytes),
+            Err(ProtocolError::Version(PROTOCOL_VERSION + 1))
+        );
     }
 
     #[test]
     fn an_octet_after_the_message_is_refused() {
         let mut bytes = encode(&ToBroker::Health { sequence: 7 }).unwrap();
         bytes.push(0);
-        assert_eq!(decode::<ToBroker>(&bytes), Err(ProtocolError::TrailingOctets(1)));
+        assert_eq!(
+            decode::<ToBroker>(&bytes),
+            Err(ProtocolError::TrailingOctets(1))
+        );
     }
 
     #[test]
@@ -93,7 +104,10 @@ mod tests {
         })
         .unwrap();
         for length in 0..bytes.len() {
-            assert!(decode::<ToBroker>(&bytes[..length]).is_err(), "{length} octets decoded");
+            assert!(
+                decode::<ToBroker>(&bytes[..length]).is_err(),
+                "{length} octets decoded"
+            );
         }
     }
 

@@ -10,7 +10,9 @@ use super::{bucket::Bucket, permissions::Bounds};
 pub(super) const fn may_ask(role: Role, request: &ToBroker) -> bool {
     match role {
         Role::Sbc => true,
-        Role::Management | Role::Dhcp => matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. }),
+        Role::Management | Role::Dhcp => {
+            matches!(request, ToBroker::Listen { .. } | ToBroker::Health { .. })
+        }
         Role::Time => matches!(request, ToBroker::Connect { .. } | ToBroker::Health { .. }),
         _ => false,
     }
@@ -74,6 +76,9 @@ mod tests {
             .filter(|(_, may)| *may)
             .map(|(role, _)| role)
             .collect();
-        assert_eq!(asking, [Role::Dhcp, Role::Sbc, Role::Time, Role::Management]);
+        assert_eq!(
+            asking,
+            [Role::Dhcp, Role::Sbc, Role::Time, Role::Management]
+        );
     }
 }
