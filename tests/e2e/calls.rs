@@ -11,9 +11,9 @@ use e2e::{
 };
 use serde_json::Value;
 
-use crate::Lab;
+use crate::{Lab, LabTest};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     (
         "a_trunk_call_carries_both_tones_and_the_caller_hangs_up",
         caller_hangs_up,
@@ -116,7 +116,7 @@ fn busy_and_cancel(lab: &Lab) {
 
 /// Alice registers from outside; the PBX (here) challenges, then accepts. Returns the contact that the PBX sees.
 fn register(alice: &Agent, pbx: &Agent, gateway: SocketAddr) -> String {
-    let contact = format!("Expires: 300\r\nAuthorization: Digest {{}}\r\n");
+    let contact = "Expires: 300\r\nAuthorization: Digest {}\r\n";
     let (text, mut dialog) =
         alice.request("REGISTER", "sip:lab.test", gateway, "Expires: 300\r\n", "");
     let text = text.replace("To: <sip:lab.test>", "To: <sip:1001@lab.test>");

@@ -13,9 +13,9 @@ use e2e::{
     scan,
 };
 
-use crate::Lab;
+use crate::{Lab, LabTest};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     (
         "all_65535_tcp_ports_but_the_advertised_are_silent",
         tcp_scan,

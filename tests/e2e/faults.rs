@@ -8,9 +8,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Lab, media::answers_again};
+use crate::{Lab, LabTest, media::answers_again};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     (
         "a_call_outlives_the_death_of_journal_keyholder_management_and_time",
         others_die,

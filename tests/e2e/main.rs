@@ -22,6 +22,12 @@ use e2e::{
     },
 };
 
+/// A named test of the laboratory.
+pub type LabTest = (&'static str, fn(&Lab));
+
+/// The same, with its laboratory.
+type Bound<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 /// What every test gets.
 pub struct Lab {
     /// Namespaces.
@@ -43,7 +49,7 @@ fn main() -> ExitCode {
         eprintln!("the laboratory does not come up: {error}");
         return ExitCode::FAILURE;
     }
-    let all: Vec<(&str, fn(&Lab))> = [
+    let all: Vec<LabTest> = [
         closed::TESTS,
         calls::TESTS,
         media::TESTS,
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
     .flatten()
     .copied()
     .collect();
-    let bound: Vec<(&str, Box<dyn Fn() + '_>)> = all
+    let bound: Vec<Bound<'_>> = all
         .into_iter()
         .map(|(name, test)| {
             let lab = &lab;

@@ -22,9 +22,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Lab;
+use crate::{Lab, LabTest};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     ("without_a_call_no_media_port_is_open", none_at_rest),
     (
         "a_third_party_is_never_relayed_once_the_peer_is_proved",

@@ -11,9 +11,9 @@ use e2e::{
     },
 };
 
-use crate::Lab;
+use crate::{Lab, LabTest};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     (
         "baresip_registers_at_kamailio_and_calls_with_sound_both_ways",
         baresip,

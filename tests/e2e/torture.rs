@@ -9,9 +9,9 @@ use e2e::{
     parties::{GATEWAY_EXTERNAL, Parties},
 };
 
-use crate::{Lab, media::answers_again};
+use crate::{Lab, LabTest, media::answers_again};
 
-pub const TESTS: &[(&str, fn(&Lab))] = &[
+pub const TESTS: &[LabTest] = &[
     (
         "torture_messages_get_the_expected_codes_from_a_trunk",
         from_trunk,

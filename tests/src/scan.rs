@@ -36,11 +36,7 @@ pub fn only_the_advertised_answer(names: &Names) {
     let zones = [
         (&names.external, ["198.51.100.1", "2001:db8:e::1"], 5060),
         (&names.internal, ["192.0.2.1", "2001:db8:1::1"], 5060),
-        (
-            &names.management,
-            ["203.0.113.1", "2001:db8:2::1"],
-            8443,
-        ),
+        (&names.management, ["203.0.113.1", "2001:db8:2::1"], 8443),
     ];
     for (namespace, addresses, advertised) in zones {
         for address in addresses {
@@ -193,4 +189,3 @@ fn begin(target: IpAddr, port: u16) -> Option<OwnedFd> {
         Err(_) => None,
     }
 }
-
