@@ -61,11 +61,20 @@ impl Surroundings {
         self.listening.clear();
     }
 
-    /// Whether that listener stands.
+    /// Whether that listener stands, on the address of each family that the zone has now: a zone may learn its addresses.
     pub(crate) fn hears(&self, listener: &Listener) -> bool {
-        self.listening
-            .get(&(listener.zone, listener.transport))
-            .is_some_and(|locals| locals.iter().all(|local| local.port() == listener.port))
+        let Some(locals) = self.listening.get(&(listener.zone, listener.transport)) else {
+            return false;
+        };
+        let own = self.zone(listener.zone).map(|zone| &zone.addresses[..]);
+        let own = own.unwrap_or_default();
+        locals
+            .iter()
+            .all(|local| local.port() == listener.port && own.contains(&local.ip()))
+            && own.iter().all(|address| {
+                let mut others = locals.iter().map(SocketAddr::ip);
+                others.any(|local| local.is_ipv4() == address.is_ipv4())
+            })
     }
 
     pub(crate) fn zone(&self, id: ZoneId) -> Option<&Zone> {
