@@ -87,10 +87,10 @@ fn may_be(zone: &str, kind: Kind) -> bool {
     let port = if zone == "management" { 8443 } else { 5060 };
     match kind {
         Kind::Neighbour | Kind::Echo => true,
-        // A half-open connection whose other end says that it knows of none is reset by nobody but that end.
-        Kind::Accept(from) | Kind::Tcp(from) => from == port,
+        // A service may end a connection that it took, by a reset too; no other port says anything.
+        Kind::Accept(from) | Kind::Tcp(from) | Kind::Reset(from) => from == port,
         Kind::Udp(from) => zone != "management" && from == 5060,
-        Kind::Reset(_) | Kind::Icmp(_) | Kind::Passed(_) | Kind::Unknown(_) => false,
+        Kind::Icmp(_) | Kind::Passed(_) | Kind::Unknown(_) => false,
     }
 }
 

@@ -120,6 +120,7 @@ fn broken_at_first(house: &House) {
     .unwrap();
     let machine = house.fresh("broken", Some(&broken));
     machine.wait_for("1/11", BOOT);
+    machine.wait_for("sip-tpc", Duration::from_secs(20));
     explains(&machine.screen());
     let opened = api::eventually(STAYS, || doors_are_open(&house.names));
     assert!(!opened, "a broken configuration opened a door");

@@ -298,15 +298,29 @@ impl Machine {
     }
 
     /// Presses the button or the entry that begins so.
+    #[track_caller]
+    pub fn press(&self, label: &str) -> &Self {
+        self.reach(label);
+        self.keys("\r")
+    }
+
+    /// Presses what ends the machine: nothing is drawn behind it.
+    #[track_caller]
+    pub fn press_last(&self, label: &str) {
+        self.reach(label);
+        self.type_bytes(b"\r");
+    }
+
+    /// Tab until the cursor is on the button or entry.
     ///
     /// # Panics
     /// There is none.
     #[track_caller]
-    pub fn press(&self, label: &str) -> &Self {
+    fn reach(&self, label: &str) {
         for _ in 0..40 {
             let line = self.cursor_line(1);
             if line.starts_with(&format!("[ {label}")) || line.starts_with(label) {
-                return self.keys("\r");
+                return;
             }
             self.keys("\t");
         }
