@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab lab-down lab-status lab-peers lab-pki bench fuzz soak image deps build unit e2e qemu deny
+.PHONY: help run test check lab lab-net lab-down lab-status lab-peers lab-pki bench fuzz soak image deps build e2e qemu
 
 TARGET := x86_64-unknown-linux-gnu
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)
@@ -30,10 +30,12 @@ check: deps ## format, lints, architecture and unit tests
 	$(CARGO) test -p e2e --lib --test structure
 
 e2e: build ## the product in network namespaces against real telephones, PBX and attackers
-	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test lab -- --test-threads=1
+	$(CARGO) test -p e2e --no-run
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test lab
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test escape --test dhcp -- --test-threads=1
 
 qemu: image ## the image as shipped: boot, wizard, closed from power-on, calls through the guest
-	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test qemu -- --test-threads=1
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test qemu
 
 build: deps
 	$(CARGO) build --release $(PROGRAMS)
@@ -44,6 +46,9 @@ image: build ## disk image (raw, qcow2, VMDK, VHDX), EFI file and bill of materi
 
 lab: build ## firewall daemon and sandboxed SBC in network namespaces (tests/lab/gatehouse.toml)
 	$(SUDO) env GH_BIN=$(GH_BIN) $(RELEASE)/gatehouse-lab up
+
+lab-net: build ## the laboratory's four namespaces alone, for a machine between them (then make run)
+	$(SUDO) env GH_BIN=$(GH_BIN) $(RELEASE)/gatehouse-lab net
 
 lab-peers: build ## a real PBX (Kamailio) and two telephones (baresip) into the running laboratory
 	$(SUDO) env GH_BIN=$(GH_BIN) $(RELEASE)/gatehouse-lab peers
@@ -63,8 +68,8 @@ bench: build ## the promised figures beside a peer, as ratios
 fuzz: deps ## replay the corpora, then search (FUZZ_SECONDS per target, 60 unless told)
 	tests/fuzz/run $${FUZZ_SECONDS:-60}
 
-soak: build ## the long runs: 100,000 commits and an hour of calls
-	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release -p firewall --test commits -- --nocapture
+soak: build ## the long runs: 100,000 random commits on real nftables
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release -p firewall --test ruleset_commits -- --nocapture
 
 # Twice, because bookworm's qemu-system-x86 takes a newer qemu-utils away: the second pass brings the one that fits.
 deps: ## the Debian packages that builds and tests need

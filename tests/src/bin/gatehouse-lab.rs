@@ -1,4 +1,4 @@
-//! `gatehouse-lab up|down|status|peers|pki`: the laboratory from the command line, as `make lab` and its sisters call it.
+//! `gatehouse-lab up|net|down|status|peers|pki`: the laboratory from the command line, as `make lab` and its sisters call it.
 
 use std::{io, process::ExitCode};
 
@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Some("up") => topology::up(&names).and_then(|()| product::start(&names, &product::configuration())).map(|()| {
             println!("laboratory up: SIP at 198.51.100.1 and 192.0.2.1 (5060), API at https://203.0.113.1:8443/api/v1");
         }),
+        Some("net") => topology::up(&names),
         Some("peers") => peers::start_pbx(&names).and_then(|()| phones(&names)),
         Some("down") => {
             product::down();
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
         }
         Some("status") => return status(),
         Some("pki") => pki::ensure().map(|folder| println!("certificates in {}", folder.display())),
-        _ => Err(io::Error::other("usage: gatehouse-lab up|down|status|peers|pki")),
+        _ => Err(io::Error::other("usage: gatehouse-lab up|net|down|status|peers|pki")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
