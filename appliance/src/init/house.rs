@@ -99,6 +99,8 @@ pub struct House {
     pub end: Option<End>,
     /// The clock was set from outside since the start.
     pub clock_set: bool,
+    /// Live calls and bans, as management last counted them.
+    pub figures: Option<(u64, u64)>,
     /// The self-test under way.
     pub self_test: Option<SelfTest>,
     journal: Option<Channel>,
@@ -137,6 +139,7 @@ impl House {
             ready: false,
             end: None,
             clock_set: false,
+            figures: None,
             self_test: None,
             journal: None,
             management: None,
@@ -401,7 +404,10 @@ impl House {
                 self.committed = None;
             }
             Role::Journal => self.journal = None,
-            Role::Management => self.management = None,
+            Role::Management => {
+                self.management = None;
+                self.figures = None;
+            }
             _ => {}
         }
         if role != Role::Firewall && self.child(Role::Firewall).is_some() {

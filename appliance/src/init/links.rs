@@ -211,12 +211,8 @@ fn set_routes(netlink: &mut Netlink, link: &Link, zone: &Zone) -> io::Result<()>
 
 /// Settings of one link that keep it deaf to redirects and foreign routers (house rule: never route dynamically).
 fn harden(name: &str, zone: &Zone) {
-    let accept_ra = if matches!(zone.ipv6, Some(Ipv6::Ra)) {
-        "2"
-    } else {
-        "0"
-    };
-    let autoconf = if matches!(zone.ipv6, Some(Ipv6::Ra)) {
+    // The firewall makes the same settings with each commit; here they stand before the link first goes up.
+    let learns = if matches!(zone.ipv6, Some(Ipv6::Ra)) {
         "1"
     } else {
         "0"
@@ -224,14 +220,14 @@ fn harden(name: &str, zone: &Zone) {
     let disable_v6 = if zone.ipv6.is_some() { "0" } else { "1" };
     for (path, value) in [
         ("ipv6/conf", "disable_ipv6", disable_v6),
-        ("ipv6/conf", "accept_ra", accept_ra),
-        ("ipv6/conf", "autoconf", autoconf),
+        ("ipv6/conf", "accept_ra", learns),
+        ("ipv6/conf", "autoconf", learns),
         ("ipv6/conf", "accept_redirects", "0"),
         ("ipv6/conf", "accept_source_route", "0"),
         ("ipv4/conf", "accept_redirects", "0"),
         ("ipv4/conf", "send_redirects", "0"),
         ("ipv4/conf", "accept_source_route", "0"),
-        ("ipv4/conf", "arp_ignore", "1"),
+        ("ipv4/conf", "arp_ignore", "2"),
         ("ipv4/conf", "arp_announce", "2"),
         ("ipv4/conf", "rp_filter", "1"),
     ]

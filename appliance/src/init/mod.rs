@@ -396,6 +396,10 @@ impl House {
         if let Some(running) = &self.running {
             lines.push(("host".into(), running.document.host.name.clone()));
             lines.push(("revision".into(), running.revision.to_string()));
+            if let Some((calls, bans)) = self.figures {
+                lines.push(("calls".into(), calls.to_string()));
+                lines.push(("bans".into(), bans.to_string()));
+            }
             let pem = running
                 .secrets
                 .iter()

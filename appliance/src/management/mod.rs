@@ -26,7 +26,7 @@ use broker_proto::{
     decode, encode,
     journal::FromJournal,
     settings::{Transport, ZoneId},
-    status::FromStatus,
+    status::{FromStatus, ToStatus},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sandbox::{Profile, channel::Channel};
@@ -180,8 +180,29 @@ impl Management {
                         self.load_certificate();
                     }
                     lock(&self.listeners).ask();
+                    self.tell_figures(control).await;
                 }
             }
+        }
+    }
+
+    /// Tells init how many calls and bans there are, for the console. A neighbour that does not answer is left out this time.
+    async fn tell_figures(&self, control: &AsyncFd<Channel>) {
+        let (sbc, firewall) = tokio::join!(
+            self.links.sbc.ask(|id| ToStatus::Counters { id }),
+            self.links.firewall.ask(|id| ToStatus::Counters { id })
+        );
+        let (Ok(sbc), Ok(firewall)) = (sbc, firewall) else {
+            return;
+        };
+        let (Some(calls), Some(bans)) = (
+            figure(&sbc, "sbc_calls"),
+            figure(&firewall, "firewall_bans"),
+        ) else {
+            return;
+        };
+        if let Ok(bytes) = encode(&FromChild::Figures { calls, bans }) {
+            let _ = control.get_ref().send(&bytes, &[]);
         }
     }
 
@@ -328,4 +349,15 @@ impl Management {
             .await?;
         Ok(())
     }
+}
+
+/// A counter without labels by its name.
+fn figure(answer: &FromStatus, name: &str) -> Option<u64> {
+    let FromStatus::Counters { counters, .. } = answer else {
+        return None;
+    };
+    counters
+        .iter()
+        .find(|(own, _)| own == name)
+        .map(|(_, value)| *value)
 }

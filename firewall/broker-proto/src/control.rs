@@ -136,6 +136,13 @@ pub enum FromChild {
         /// The zone's name.
         zone: String,
     },
+    /// From management: figures for the console's status page, once a second or so.
+    Figures {
+        /// Live calls.
+        calls: u64,
+        /// Bans in force.
+        bans: u64,
+    },
     /// From time: the clock is off by this much; init decides whether to step or slew.
     ClockOffset {
         /// Server minus own clock, in ns.
