@@ -16,9 +16,7 @@ use e2e::lab::topology::{Names, inside};
 use image_builder::qemu::CARDS;
 use nix::{
     ifaddrs::getifaddrs,
-    sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, sendto, socket,
-    },
+    sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket},
 };
 
 use crate::wire;
