@@ -10,9 +10,10 @@ use e2e::{
 };
 use serde_json::Value;
 
+use crate::MachineTest;
 use crate::house::House;
 
-pub const TESTS: &[(&str, fn(&House))] = &[
+pub const TESTS: &[MachineTest] = &[
     (
         "a_call_from_outside_carries_both_tones_and_either_side_hangs_up",
         from_outside,

@@ -10,12 +10,13 @@ use e2e::{api, machine::Machine, scan};
 use serde_json::Value;
 
 use crate::{
+    MachineTest,
     house::{self, BOOT, House, await_doors, await_health},
     probes::Probes,
     wire::{self, Frame, Kind},
 };
 
-pub const TESTS: &[(&str, fn(&House))] = &[
+pub const TESTS: &[MachineTest] = &[
     (
         "closed_from_power_on_nothing_answers_before_the_ruleset_stands",
         from_power_on,

@@ -9,11 +9,12 @@ use e2e::{
 };
 
 use crate::{
+    MachineTest,
     closed::codes,
     house::{BOOT, House, await_doors, await_health, laboratory},
 };
 
-pub const TESTS: &[(&str, fn(&House))] = &[
+pub const TESTS: &[MachineTest] = &[
     ("the_power_button_ends_the_machine_cleanly", power_button),
     (
         "after_a_power_cut_the_configuration_and_an_intact_journal_are_there",

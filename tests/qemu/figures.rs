@@ -11,9 +11,10 @@ use e2e::{
     machine::{self, Machine, Start, doors_are_open},
 };
 
+use crate::MachineTest;
 use crate::house::{BOOT, House, laboratory};
 
-pub const TESTS: &[(&str, fn(&House))] = &[
+pub const TESTS: &[MachineTest] = &[
     ("an_idle_guest_needs_at_most_256_mib", memory),
     ("the_image_has_at_most_64_mib_packed", size),
     ("boot_to_ready_without_and_with_firmware", boot),
@@ -22,6 +23,8 @@ pub const TESTS: &[(&str, fn(&House))] = &[
 /// Aims of the product.
 const MEMORY_MIB: u64 = 256;
 const PACKED_MIB: f64 = 64.0;
+/// Time in which nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
 /// Starts of each kind.
 const STARTS: usize = 3;
 
@@ -43,6 +46,15 @@ fn memory(house: &House) {
             told.join(", ")
         );
         assert!(total - available <= MEMORY_MIB);
+        // What spins shows here: an idle guest leaves its processors alone.
+        let before = machine.processor_time();
+        std::thread::sleep(IDLE);
+        let used = (machine.processor_time() - before).as_secs_f64() / IDLE.as_secs_f64();
+        println!(
+            "  idle: {:.0} % of one of the host's processors, emulation included",
+            used * 100.0
+        );
+        assert!(used < 0.8, "something in the guest does not rest");
     });
 }
 

@@ -5,6 +5,7 @@
 
 // Tests fail loudly; a list of named tests is no type of its own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::type_complexity)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod calls;
 mod closed;
@@ -21,6 +22,9 @@ use e2e::figures::{Test, run};
 
 use house::House;
 
+/// A named test of the machine.
+type MachineTest = (&'static str, fn(&House));
+
 fn main() -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: namespaces and taps need root");
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let all: Vec<(&str, fn(&House))> = [
+    let all: Vec<MachineTest> = [
         closed::TESTS,
         calls::TESTS,
         figures::TESTS,

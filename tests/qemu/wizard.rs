@@ -6,13 +6,14 @@ use std::time::Duration;
 use e2e::{machine::Machine, parties::Parties};
 
 use crate::{
+    MachineTest,
     calls::answer_bye,
     house::{BOOT, House, await_doors},
     probes::Probes,
     wire::{self, Kind},
 };
 
-pub const TESTS: &[(&str, fn(&House))] = &[(
+pub const TESTS: &[MachineTest] = &[(
     "the_wizard_leads_from_the_first_page_to_a_call_and_nothing_listens_before",
     first_boot,
 )];

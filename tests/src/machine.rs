@@ -370,14 +370,18 @@ impl Machine {
     /// # Panics
     /// The guest does not tell.
     pub fn memory_mib(&mut self) -> (u64, u64) {
-        let property =
-            |name: &str| json!({ "path": "/machine/peripheral/balloon", "property": name });
-        let mut interval = property("guest-stats-polling-interval");
-        interval["value"] = Value::from(1);
+        let interval = json!({
+            "path": "/machine/peripheral/balloon",
+            "property": "guest-stats-polling-interval",
+            "value": 1
+        });
         self.ask(&json!({ "execute": "qom-set", "arguments": interval }));
         let mut memory = (0, 0);
         let told = crate::api::eventually(Duration::from_secs(30), || {
-            let question = json!({ "execute": "qom-get", "arguments": property("guest-stats") });
+            let question = json!({
+                "execute": "qom-get",
+                "arguments": { "path": "/machine/peripheral/balloon", "property": "guest-stats" }
+            });
             let stats = self.ask(&question)["stats"].clone();
             let mib = |name: &str| stats[name].as_u64().unwrap_or(u64::MAX) >> 20;
             memory = (mib("stat-total-memory"), mib("stat-available-memory"));
@@ -386,6 +390,25 @@ impl Machine {
         });
         assert!(told, "the guest does not tell its memory");
         memory
+    }
+
+    /// Time of a processor that QEMU has used so far, with everything that it does for the guest.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
+        // proc_pid_stat(5): utime and stime are the fields 14 and 15, in hundredths of a second; the name in brackets may
+        // hold blanks.
+        let ticks: u64 = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Asks QEMU, and gives what it returns.
