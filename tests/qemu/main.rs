@@ -3,9 +3,8 @@
 //!
 //! The namespaces have names of their own, so that a laboratory can stay up beside; nothing is left behind.
 
-// Tests fail loudly; a list of named tests is no type of its own.
+// Tests fail loudly.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::type_complexity)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod calls;
 mod closed;
