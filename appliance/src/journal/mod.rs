@@ -32,6 +32,8 @@ const BOUNDS: Bounds = Bounds {
 const RECORDS_PER_SECOND: f64 = 200.0;
 /// Records that one process may write at once.
 const RECORD_BURST: f64 = 2_000.0;
+/// Looks for messages after init's word to stop, at most.
+const LAST_ROUNDS: usize = 64;
 /// Octets of lines in one answer.
 const ANSWER_OCTETS: usize = 48 * 1024;
 
@@ -228,6 +230,22 @@ pub fn rfc3339(time: SystemTime) -> String {
     )
 }
 
+/// Does what messages want; whether one of them is init's word to stop.
+fn take(journal: &mut Journal, dispatch: &mut Dispatch, incoming: Vec<Incoming>) -> bool {
+    let now = Instant::now();
+    let mut stop = false;
+    for message in incoming {
+        match message {
+            Incoming::Control(ToChild::Stop, _) => stop = true,
+            Incoming::Peer(role, ChannelKind::Journal, bytes) => {
+                answer(journal, dispatch, now, role, &bytes)
+            }
+            Incoming::Control(..) | Incoming::Peer(..) => {}
+        }
+    }
+    stop
+}
+
 /// The process: opens the journal in the profile's directory, seals itself, serves until init says stop or is gone.
 ///
 /// # Errors
@@ -242,23 +260,24 @@ pub fn serve(
     sandbox::seal(profile)?;
     dispatch.tell_init(&FromChild::Ready)?;
     loop {
-        let incoming = dispatch.wait(None);
-        let now = Instant::now();
-        for message in incoming? {
-            match message {
-                Incoming::Control(ToChild::Stop, _) => {
-                    journal.note(Severity::Notice, "journal-stopped", &[]);
-                    journal.sync();
-                    return Ok(());
-                }
-                Incoming::Peer(role, ChannelKind::Journal, bytes) => {
-                    answer(&mut journal, &mut dispatch, now, role, &bytes)
-                }
-                Incoming::Control(..) | Incoming::Peer(..) => {}
-            }
-        }
+        let incoming = dispatch.wait(None)?;
+        let stop = take(&mut journal, &mut dispatch, incoming);
         journal.sync();
+        if stop {
+            break;
+        }
     }
+    // What was said before init's word may still be on its way through the other channels.
+    for _ in 0..LAST_ROUNDS {
+        let incoming = dispatch.wait(Some(0))?;
+        if incoming.is_empty() {
+            break;
+        }
+        take(&mut journal, &mut dispatch, incoming);
+    }
+    journal.note(Severity::Notice, "journal-stopped", &[]);
+    journal.sync();
+    Ok(())
 }
 
 fn answer(journal: &mut Journal, dispatch: &mut Dispatch, now: Instant, role: Role, bytes: &[u8]) {
