@@ -548,6 +548,10 @@ impl House {
 
     /// Addresses and routes as configured; complaints are kept for the console.
     pub fn apply_links(&mut self) {
+        // Whoever asks: no link goes up before the closed ruleset stands.
+        if !self.closed {
+            return;
+        }
         self.prune_leases(Instant::now());
         let Some(running) = &self.running else { return };
         let complaints = match links::apply(&mut self.netlink, &running.document, &self.leases) {
