@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{
     api,
     lab::product::API_TOKEN,
-    machine::{self, doors_are_open},
+    machine::{self, Machine, doors_are_open},
 };
 
 use crate::{
@@ -122,23 +122,26 @@ fn broken_at_first(house: &House) {
     let machine = house.fresh("broken", Some(&broken));
     machine.wait_for("1/11", BOOT);
     machine.wait_for("sip-tpc", Duration::from_secs(20));
-    explains(&machine.screen());
+    explains(&machine);
     let opened = api::eventually(STAYS, || doors_are_open(&house.names));
     assert!(!opened, "a broken configuration opened a door");
 }
 
-/// The console says where, which key, and what would be right.
-fn explains(screen: &str) {
-    let text: String = screen.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in [
+/// The console says where, which key, and what would be right, once the page is drawn to its end.
+fn explains(machine: &Machine) {
+    let words = [
         "gatehouse.toml:",
         "listener",
         "service",
         "sip-tpc",
         "sip-tcp",
-    ] {
-        assert!(text.contains(words), "`{words}` is not said:\n{screen}");
-    }
+    ];
+    let said = api::eventually(Duration::from_secs(10), || {
+        let screen = machine.screen();
+        let text: String = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+        words.iter().all(|word| text.contains(word))
+    });
+    assert!(said, "{words:?} are not all said:\n{}", machine.screen());
 }
 
 fn broken_later(house: &House) {
@@ -153,7 +156,7 @@ fn broken_later(house: &House) {
     await_doors(&house.names, &machine);
     await_health(&house.names);
     machine.wait_for("sip-tpc", Duration::from_secs(20));
-    explains(&machine.screen());
+    explains(&machine);
 }
 
 /// Codes of all records; the journal must say of itself that it is whole.
