@@ -255,7 +255,7 @@ pub fn introduction(options: &Options, laboratory: Option<&Namespaces>) -> Strin
              \x20 calls   {curl} https://127.0.0.1:8443/api/v1/calls\n\
              \x20 answer  sipp -sf {state}/pbx.xml -i 127.0.0.1 -p 5070\n\
              \x20 dial    sipp -sf {state}/caller.xml 127.0.0.1:5060 -i 127.0.0.1 -s +49305551002 -m 1\n\
-             \x20 also    SIP/TCP 5060, SIP/TLS 5061, HTTPS and WSS 8444 (443 in the machine)\n\
+             \x20 also    SIP over TCP at the same port\n\
              Signalling only: sound needs the laboratory's network, which is used where the namespaces exist.\n"
         )
     };
