@@ -12,7 +12,8 @@
 //! | [`keyholder`] | sbc, management and the keyholder | init |
 //! | [`status`] | management and sbc, firewall, init | init |
 //!
-//! [`settings`] holds what the firewall hands to the sbc, which reads no configuration file.
+//! [`settings`] holds what the firewall hands to the sbc, which reads no configuration file; [`policy`] what of it says
+//! which fields and messages pass.
 
 #![cfg_attr(
     not(test),
@@ -27,6 +28,7 @@ pub mod broker;
 pub mod control;
 pub mod journal;
 pub mod keyholder;
+pub mod policy;
 pub mod settings;
 pub mod status;
 mod wire;

@@ -6,6 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Policy;
+
 /// Index of a zone in [`Settings::zones`]; the same number in the firewall and the sbc.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -202,6 +204,8 @@ pub struct Settings {
     pub trunks: Vec<Trunk>,
     /// Routing table.
     pub routes: Vec<Route>,
+    /// What passes besides calls; a peer has the first that names it, otherwise what is built in for its kind.
+    pub policies: Vec<Policy>,
     /// Bounds.
     pub limits: Limits,
     /// Laboratory: allows `lab/reset`. Weakens nothing else.

@@ -40,6 +40,7 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
             .filter_map(|t| Some(trunk(t, zone_of(&t.zone)?)))
             .collect(),
         routes: document.routes.iter().map(route).collect(),
+        policies: Vec::new(),
         limits: limits(&document.limits),
         lab: document.lab,
     }

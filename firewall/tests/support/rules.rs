@@ -185,6 +185,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         registrar: None,
         trunks: Vec::new(),
         routes: Vec::new(),
+        policies: Vec::new(),
         limits,
         lab: true,
     }

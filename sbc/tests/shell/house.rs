@@ -310,6 +310,7 @@ pub fn settings() -> Settings {
         registrar: None,
         trunks: Vec::new(),
         routes: Vec::new(),
+        policies: Vec::new(),
         limits: Limits {
             calls: 100,
             calls_per_source: 10,

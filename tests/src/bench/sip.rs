@@ -335,6 +335,7 @@ fn settings() -> Settings {
             prepend: String::new(),
             action: RouteAction::Registrar,
         }],
+        policies: Vec::new(),
         limits: Limits {
             calls: 50_000,
             calls_per_source: 50_000,

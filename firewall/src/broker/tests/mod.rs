@@ -53,6 +53,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         registrar: None,
         trunks: Vec::new(),
         routes: Vec::new(),
+        policies: Vec::new(),
         limits,
         lab: true,
     })

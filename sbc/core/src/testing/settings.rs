@@ -148,6 +148,7 @@ pub(crate) fn settings() -> Settings {
             ),
         ],
         routes: routes(),
+        policies: Vec::new(),
         limits: Limits {
             calls: 1_000,
             calls_per_source: 4,
