@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::error::Syntax;
 use crate::limits::Limits;
-use crate::params::{Params, Quoted};
+use crate::params::{Params, Quoted, Value};
 use crate::reader::{Reader, is_space, is_token};
 use crate::text::Text;
 use crate::uri::Uri;
@@ -108,6 +108,37 @@ impl NameAddr {
             .unwrap_or(1000)
     }
 
+    /// The `+sip.instance` of a Contact without its angle brackets: a URN, compared octet for octet but for the case of
+    /// its scheme. RFC 5626 §4.1.
+    #[must_use]
+    pub fn instance(&self) -> Option<Text> {
+        let Some(Value::Quoted(quoted)) = &self.params.find("+sip.instance")?.value else {
+            return None;
+        };
+        let inside = quoted.raw().strip_prefix('<')?.strip_suffix('>')?;
+        (!inside.is_empty()).then(|| Text::from(inside))
+    }
+
+    /// The `reg-id` of a Contact, from 1 to 2^31 - 1: which of its flows an instance registers. RFC 5626 §4.2.
+    #[must_use]
+    pub fn reg_id(&self) -> Option<u32> {
+        let number = self.params.plain("reg-id")?.parse().ok()?;
+        (1..1 << 31).contains(&number).then_some(number)
+    }
+
+    /// The `index` of a History-Info: numbers between dots. RFC 7044 §5.
+    #[must_use]
+    pub fn history_index(&self) -> Option<Vec<u32>> {
+        let index = self.params.plain("index")?;
+        index.split('.').map(|number| number.parse().ok()).collect()
+    }
+
+    /// The `reason` of a Diversion, in quotes or not. RFC 5806 §9.
+    #[must_use]
+    pub fn diversion_reason(&self) -> Option<Cow<'_, str>> {
+        self.params.value("reason")
+    }
+
     pub(crate) fn parse(reader: &mut Reader<'_>, limits: &Limits) -> Result<Self, Syntax> {
         let display = parse_display(reader)?;
         let uri = match display {
@@ -143,6 +174,9 @@ impl NameAddr {
                 .and_then(|text| qvalue(text))
                 .is_none()
         {
+            return Err(Syntax::Range);
+        }
+        if self.params.has("reg-id") && self.reg_id().is_none() {
             return Err(Syntax::Range);
         }
         Ok(())

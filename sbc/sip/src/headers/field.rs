@@ -3,8 +3,13 @@
 
 use core::fmt;
 
-use super::values::{Delta, MediaType, Rack, Replaces, RetryAfter, TokenValue, Warning, method};
-use super::{Date, HeaderName, NameAddr};
+use super::values::{
+    Delta, MediaType, Rack, ReferSub, RetryAfter, TokenValue, Warning, method, rseq,
+};
+use super::{
+    Date, Event, HeaderName, Identity, NameAddr, Replaces, ResourcePriority, SessionId,
+    SubscriptionState, TargetDialog, UserToUser,
+};
 use crate::digest::{Auth, AuthParams};
 use crate::error::Syntax;
 use crate::limits::Limits;
@@ -26,7 +31,7 @@ pub enum Field {
     ContentType(MediaType),
     Date(Date),
     Diversion(Vec<NameAddr>),
-    Event(TokenValue),
+    Event(Event),
     Expires(u32),
     HistoryInfo(Vec<NameAddr>),
     MaxForwards(u8),
@@ -52,11 +57,30 @@ pub enum Field {
     Rseq(u32),
     ServiceRoute(Vec<NameAddr>),
     SessionExpires(Delta),
-    SubscriptionState(TokenValue),
+    SubscriptionState(SubscriptionState),
     Supported(Vec<Text>),
     Unsupported(Vec<Text>),
     Warning(Vec<Warning>),
     WwwAuthenticate(Auth),
+    AcceptResourcePriority(Vec<ResourcePriority>),
+    FlowTimer(u32),
+    Identity(Vec<Identity>),
+    InfoPackage(TokenValue),
+    Join(Replaces),
+    MaxBreadth(u32),
+    PAssociatedUri(Vec<NameAddr>),
+    PCalledPartyId(NameAddr),
+    RecvInfo(Vec<TokenValue>),
+    ReferSub(ReferSub),
+    ResourcePriority(Vec<ResourcePriority>),
+    SecurityClient(Vec<TokenValue>),
+    SecurityServer(Vec<TokenValue>),
+    SecurityVerify(Vec<TokenValue>),
+    SessionId(SessionId),
+    SipEtag(Text),
+    SipIfMatch(Text),
+    TargetDialog(TargetDialog),
+    UserToUser(Vec<UserToUser>),
     /// A field that is text to us: known ones such as Subject and User-Agent, and all unknown ones.
     Text(HeaderName, Text),
 }
@@ -128,6 +152,25 @@ impl Field {
             Self::Unsupported(_) => HeaderName::Unsupported,
             Self::Warning(_) => HeaderName::Warning,
             Self::WwwAuthenticate(_) => HeaderName::WwwAuthenticate,
+            Self::AcceptResourcePriority(_) => HeaderName::AcceptResourcePriority,
+            Self::FlowTimer(_) => HeaderName::FlowTimer,
+            Self::Identity(_) => HeaderName::Identity,
+            Self::InfoPackage(_) => HeaderName::InfoPackage,
+            Self::Join(_) => HeaderName::Join,
+            Self::MaxBreadth(_) => HeaderName::MaxBreadth,
+            Self::PAssociatedUri(_) => HeaderName::PAssociatedUri,
+            Self::PCalledPartyId(_) => HeaderName::PCalledPartyId,
+            Self::RecvInfo(_) => HeaderName::RecvInfo,
+            Self::ReferSub(_) => HeaderName::ReferSub,
+            Self::ResourcePriority(_) => HeaderName::ResourcePriority,
+            Self::SecurityClient(_) => HeaderName::SecurityClient,
+            Self::SecurityServer(_) => HeaderName::SecurityServer,
+            Self::SecurityVerify(_) => HeaderName::SecurityVerify,
+            Self::SessionId(_) => HeaderName::SessionId,
+            Self::SipEtag(_) => HeaderName::SipEtag,
+            Self::SipIfMatch(_) => HeaderName::SipIfMatch,
+            Self::TargetDialog(_) => HeaderName::TargetDialog,
+            Self::UserToUser(_) => HeaderName::UserToUser,
             Self::Text(name, _) => name.clone(),
         }
     }
@@ -160,7 +203,7 @@ impl Field {
             HeaderName::Diversion => {
                 Self::Diversion(NameAddr::parse_list(reader, limits, limits.list)?)
             }
-            HeaderName::Event => Self::Event(TokenValue::parse(reader, most)?),
+            HeaderName::Event => Self::Event(Event::parse(reader, most)?),
             HeaderName::Expires => Self::Expires(reader.number_u32()?),
             HeaderName::HistoryInfo => {
                 Self::HistoryInfo(NameAddr::parse_list(reader, limits, limits.list)?)
@@ -186,7 +229,7 @@ impl Field {
             HeaderName::ProxyRequire => Self::ProxyRequire(list(reader, limits, false, token)?),
             HeaderName::Rack => Self::Rack(Rack::parse(reader)?),
             HeaderName::Reason => Self::Reason(list(reader, limits, false, |reader| {
-                TokenValue::parse(reader, most)
+                TokenValue::parse_reason(reader, most)
             })?),
             HeaderName::ReferTo => Self::ReferTo(NameAddr::parse(reader, limits)?),
             HeaderName::ReferredBy => Self::ReferredBy(NameAddr::parse(reader, limits)?),
@@ -194,18 +237,61 @@ impl Field {
             HeaderName::ReplyTo => Self::ReplyTo(NameAddr::parse(reader, limits)?),
             HeaderName::Require => Self::Require(list(reader, limits, false, token)?),
             HeaderName::RetryAfter => Self::RetryAfter(RetryAfter::parse(reader, most)?),
-            HeaderName::Rseq => Self::Rseq(reader.number_u32()?),
+            HeaderName::Rseq => Self::Rseq(rseq(reader)?),
             HeaderName::ServiceRoute => {
                 Self::ServiceRoute(NameAddr::parse_list(reader, limits, limits.routes)?)
             }
             HeaderName::SessionExpires => Self::SessionExpires(Delta::parse(reader, most)?),
             HeaderName::SubscriptionState => {
-                Self::SubscriptionState(TokenValue::parse(reader, most)?)
+                Self::SubscriptionState(SubscriptionState::parse(reader, most)?)
             }
             HeaderName::Supported => Self::Supported(list(reader, limits, true, token)?),
             HeaderName::Unsupported => Self::Unsupported(list(reader, limits, true, token)?),
             HeaderName::Warning => Self::Warning(list(reader, limits, false, Warning::parse)?),
             HeaderName::WwwAuthenticate => Self::WwwAuthenticate(Auth::parse(reader, most)?),
+            HeaderName::AcceptResourcePriority => {
+                Self::AcceptResourcePriority(list(reader, limits, true, ResourcePriority::parse)?)
+            }
+            HeaderName::FlowTimer => Self::FlowTimer(reader.number_u32()?),
+            HeaderName::Identity => Self::Identity(list(reader, limits, false, |reader| {
+                Identity::parse(reader, limits)
+            })?),
+            HeaderName::InfoPackage => Self::InfoPackage(TokenValue::parse(reader, most)?),
+            HeaderName::Join => Self::Join(Replaces::parse(reader, most)?),
+            HeaderName::MaxBreadth => Self::MaxBreadth(reader.number_u32()?),
+            HeaderName::PAssociatedUri => {
+                Self::PAssociatedUri(NameAddr::parse_list(reader, limits, limits.list)?)
+            }
+            HeaderName::PCalledPartyId => Self::PCalledPartyId(NameAddr::parse(reader, limits)?),
+            HeaderName::RecvInfo => Self::RecvInfo(list(reader, limits, true, |reader| {
+                TokenValue::parse(reader, most)
+            })?),
+            HeaderName::ReferSub => Self::ReferSub(ReferSub::parse(reader, most)?),
+            HeaderName::ResourcePriority => {
+                Self::ResourcePriority(list(reader, limits, false, ResourcePriority::parse)?)
+            }
+            HeaderName::SecurityClient => {
+                Self::SecurityClient(list(reader, limits, false, |reader| {
+                    TokenValue::parse_mechanism(reader, most)
+                })?)
+            }
+            HeaderName::SecurityServer => {
+                Self::SecurityServer(list(reader, limits, false, |reader| {
+                    TokenValue::parse_mechanism(reader, most)
+                })?)
+            }
+            HeaderName::SecurityVerify => {
+                Self::SecurityVerify(list(reader, limits, false, |reader| {
+                    TokenValue::parse_mechanism(reader, most)
+                })?)
+            }
+            HeaderName::SessionId => Self::SessionId(SessionId::parse(reader, most)?),
+            HeaderName::SipEtag => Self::SipEtag(token(reader)?),
+            HeaderName::SipIfMatch => Self::SipIfMatch(token(reader)?),
+            HeaderName::TargetDialog => Self::TargetDialog(TargetDialog::parse(reader, most)?),
+            HeaderName::UserToUser => Self::UserToUser(list(reader, limits, false, |reader| {
+                UserToUser::parse(reader, most)
+            })?),
             _ => {
                 let value = reader.take_while(is_printable).trim_end();
                 Self::Text(name.clone(), reader.text(value))
@@ -241,6 +327,19 @@ impl Field {
             | (Self::PPreferredIdentity(one), Self::PPreferredIdentity(two)) => extend(one, two, 2),
             (Self::Reason(one), Self::Reason(two)) => extend(one, two, limits.list),
             (Self::Warning(one), Self::Warning(two)) => extend(one, two, limits.list),
+            (Self::AcceptResourcePriority(one), Self::AcceptResourcePriority(two)) => {
+                extend(one, two, limits.list)
+            }
+            (Self::Identity(one), Self::Identity(two)) => extend(one, two, limits.list),
+            (Self::PAssociatedUri(one), Self::PAssociatedUri(two)) => extend(one, two, limits.list),
+            (Self::RecvInfo(one), Self::RecvInfo(two)) => extend(one, two, limits.list),
+            (Self::ResourcePriority(one), Self::ResourcePriority(two)) => {
+                extend(one, two, limits.list)
+            }
+            (Self::SecurityClient(one), Self::SecurityClient(two)) => extend(one, two, limits.list),
+            (Self::SecurityServer(one), Self::SecurityServer(two)) => extend(one, two, limits.list),
+            (Self::SecurityVerify(one), Self::SecurityVerify(two)) => extend(one, two, limits.list),
+            (Self::UserToUser(one), Self::UserToUser(two)) => extend(one, two, limits.list),
             (
                 _,
                 again @ (Self::Authorization(_)
@@ -267,14 +366,10 @@ const fn may_repeat(name: &HeaderName) -> bool {
     !matches!(
         name,
         HeaderName::ContentLanguage
-            | HeaderName::Identity
             | HeaderName::MimeVersion
             | HeaderName::Organization
             | HeaderName::Priority
             | HeaderName::Server
-            | HeaderName::SessionId
-            | HeaderName::SipEtag
-            | HeaderName::SipIfMatch
             | HeaderName::Subject
             | HeaderName::Timestamp
             | HeaderName::UserAgent
@@ -338,9 +433,9 @@ impl fmt::Display for Field {
             | Self::ProxyAuthorization(auth)
             | Self::WwwAuthenticate(auth)
             | Self::ProxyAuthenticate(auth) => auth.fmt(f),
-            Self::ContentDisposition(value)
-            | Self::Event(value)
-            | Self::SubscriptionState(value) => value.fmt(f),
+            Self::ContentDisposition(value) => value.fmt(f),
+            Self::Event(value) => value.fmt(f),
+            Self::SubscriptionState(value) => value.fmt(f),
             Self::ContentType(value) => value.fmt(f),
             Self::Date(date) => date.fmt(f),
             Self::Diversion(values)
@@ -358,6 +453,25 @@ impl fmt::Display for Field {
             Self::Replaces(value) => value.fmt(f),
             Self::RetryAfter(value) => value.fmt(f),
             Self::Warning(values) => joined(f, values, ", "),
+            Self::AcceptResourcePriority(values) => joined(f, values, ", "),
+            Self::FlowTimer(value) => value.fmt(f),
+            Self::Identity(values) => joined(f, values, ", "),
+            Self::InfoPackage(value) => value.fmt(f),
+            Self::Join(value) => value.fmt(f),
+            Self::MaxBreadth(value) => value.fmt(f),
+            Self::PAssociatedUri(values) => joined(f, values, ", "),
+            Self::PCalledPartyId(value) => value.fmt(f),
+            Self::RecvInfo(values) => joined(f, values, ", "),
+            Self::ReferSub(value) => value.fmt(f),
+            Self::ResourcePriority(values) => joined(f, values, ", "),
+            Self::SecurityClient(values) => joined(f, values, ", "),
+            Self::SecurityServer(values) => joined(f, values, ", "),
+            Self::SecurityVerify(values) => joined(f, values, ", "),
+            Self::SessionId(value) => value.fmt(f),
+            Self::SipEtag(value) => value.fmt(f),
+            Self::SipIfMatch(value) => value.fmt(f),
+            Self::TargetDialog(value) => value.fmt(f),
+            Self::UserToUser(values) => joined(f, values, ", "),
             Self::Text(_, text) => text.fmt(f),
         }
     }

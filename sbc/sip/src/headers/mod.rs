@@ -3,18 +3,28 @@
 
 mod address;
 mod date;
+mod dialog_reference;
+mod event;
 mod field;
+mod identity;
 mod name;
+mod session;
+#[cfg(test)]
+mod tests;
 mod values;
 mod via;
 
 pub use address::{DisplayName, NameAddr};
 pub use date::Date;
+pub use dialog_reference::{Replaces, TargetDialog};
+pub use event::{Event, SubscriptionState, Substate};
 pub use field::Field;
 pub(crate) use field::Join;
+pub use identity::Identity;
 pub use name::{ExtensionName, HeaderName};
+pub use session::{ResourcePriority, SessionId, UserToUser};
 pub use values::{
-    CallId, Cseq, Delta, MediaType, Rack, Refresher, Replaces, RetryAfter, TokenValue, Warning,
+    CallId, Cseq, Delta, MediaType, Rack, ReferSub, Refresher, RetryAfter, TokenValue, Warning,
 };
 pub use via::{MAGIC_COOKIE, Transport, Via};
 
@@ -131,6 +141,7 @@ macro_rules! single {
 
 single! {
     accept Accept [MediaType],
+    accept_resource_priority AcceptResourcePriority [ResourcePriority],
     allow Allow [Method],
     allow_events AllowEvents [Text],
     content_disposition ContentDisposition TokenValue,
@@ -138,27 +149,43 @@ single! {
     content_type ContentType MediaType,
     date Date Date,
     diversion Diversion [NameAddr],
-    event Event TokenValue,
+    event Event Event,
     history_info HistoryInfo [NameAddr],
+    identity Identity [Identity],
+    info_package InfoPackage TokenValue,
+    join Join Replaces,
     min_se MinSe Delta,
     p_asserted_identity PAssertedIdentity [NameAddr],
+    p_associated_uri PAssociatedUri [NameAddr],
+    p_called_party_id PCalledPartyId NameAddr,
     p_preferred_identity PPreferredIdentity [NameAddr],
     path Path [NameAddr],
     privacy Privacy [Text],
     proxy_require ProxyRequire [Text],
     rack Rack Rack,
     reason Reason [TokenValue],
+    recv_info RecvInfo [TokenValue],
+    refer_sub ReferSub ReferSub,
     refer_to ReferTo NameAddr,
     referred_by ReferredBy NameAddr,
     replaces Replaces Replaces,
     reply_to ReplyTo NameAddr,
     require Require [Text],
+    resource_priority ResourcePriority [ResourcePriority],
     retry_after RetryAfter RetryAfter,
+    security_client SecurityClient [TokenValue],
+    security_server SecurityServer [TokenValue],
+    security_verify SecurityVerify [TokenValue],
     service_route ServiceRoute [NameAddr],
     session_expires SessionExpires Delta,
-    subscription_state SubscriptionState TokenValue,
+    session_id SessionId SessionId,
+    sip_etag SipEtag Text,
+    sip_if_match SipIfMatch Text,
+    subscription_state SubscriptionState SubscriptionState,
     supported Supported [Text],
+    target_dialog TargetDialog TargetDialog,
     unsupported Unsupported [Text],
+    user_to_user UserToUser [UserToUser],
     warning Warning [Warning],
 }
 
@@ -181,6 +208,8 @@ macro_rules! number {
 
 number! {
     expires Expires u32,
+    flow_timer FlowTimer u32,
+    max_breadth MaxBreadth u32,
     max_forwards MaxForwards u8,
     min_expires MinExpires u32,
     rseq Rseq u32,

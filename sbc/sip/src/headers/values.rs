@@ -1,4 +1,4 @@
-//! Values of the smaller header fields: CSeq, RAck, Call-ID, media types, session timer, Reason, Replaces, Retry-After,
+//! Values of the smaller header fields: CSeq, RAck, Call-ID, media types, session timer, Reason, Refer-Sub, Retry-After,
 //! Warning. One type each, with its grammar and its spelling.
 
 use core::fmt;
@@ -101,12 +101,20 @@ pub struct Rack {
 
 impl Rack {
     pub(crate) fn parse(reader: &mut Reader<'_>) -> Result<Self, Syntax> {
-        let rseq = reader.number_u32()?;
+        let rseq = rseq(reader)?;
         reader.skip_space();
         Ok(Self {
             rseq,
             cseq: Cseq::parse(reader)?,
         })
+    }
+}
+
+/// RSeq: from 1 to 2^32 - 1. RFC 3262 §7.1.
+pub(crate) fn rseq(reader: &mut Reader<'_>) -> Result<u32, Syntax> {
+    match reader.number_u32()? {
+        0 => Err(Syntax::Range),
+        number => Ok(number),
     }
 }
 
@@ -188,7 +196,7 @@ impl fmt::Display for MediaType {
     }
 }
 
-/// A token with parameters: Event, Subscription-State, Content-Disposition, Reason.
+/// A token with parameters: Content-Disposition, Reason, Info-Package, Security-Client and its kin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenValue {
     /// The token, as it stood.
@@ -223,12 +231,46 @@ impl TokenValue {
         value
     }
 
+    /// The `cause` of a Reason: a status code or one of Q.850.
+    #[must_use]
+    pub fn cause(&self) -> Option<u16> {
+        self.params.plain("cause")?.parse().ok()
+    }
+
+    /// The `handling` of a Content-Disposition: whether a body that is not understood may be ignored; required where
+    /// nothing is said. RFC 3261 §20.11.
+    #[must_use]
+    pub fn may_be_ignored(&self) -> bool {
+        self.params
+            .value("handling")
+            .is_some_and(|handling| handling.eq_ignore_ascii_case("optional"))
+    }
+
     pub(crate) fn parse(reader: &mut Reader<'_>, limit: usize) -> Result<Self, Syntax> {
         let token = reader.token()?;
         Ok(Self {
             token: reader.text(token),
             params: Params::parse(reader, limit)?,
         })
+    }
+
+    /// The same for Reason: a `cause` is a number. RFC 3326 §2.
+    pub(crate) fn parse_reason(reader: &mut Reader<'_>, limit: usize) -> Result<Self, Syntax> {
+        let value = Self::parse(reader, limit)?;
+        if value.params.has("cause") && value.cause().is_none() {
+            return Err(Syntax::Range);
+        }
+        Ok(value)
+    }
+
+    /// The same for a security mechanism: a preference `q` is one. RFC 3329 §2.2; mediasec adds a flag.
+    pub(crate) fn parse_mechanism(reader: &mut Reader<'_>, limit: usize) -> Result<Self, Syntax> {
+        let value = Self::parse(reader, limit)?;
+        let q = value.params.plain("q");
+        if value.params.has("q") && q.and_then(|q| super::address::qvalue(q)).is_none() {
+            return Err(Syntax::Range);
+        }
+        Ok(value)
     }
 }
 
@@ -306,50 +348,41 @@ impl fmt::Display for Delta {
     }
 }
 
-/// Replaces: the dialog to be replaced. RFC 3891 §6.1.
+/// Refer-Sub: whether a REFER makes a subscription. RFC 4488 §4.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Replaces {
-    /// Its Call-ID.
-    pub call_id: CallId,
-    /// Parameters: `to-tag` and `from-tag` are there, maybe `early-only`.
+pub struct ReferSub {
+    /// Whether it does.
+    pub wanted: bool,
+    /// Parameters.
     pub params: Params,
 }
 
-impl Replaces {
-    /// Tag of the local end as the receiver sees it.
+impl ReferSub {
+    /// The value without parameters.
     #[must_use]
-    pub fn to_tag(&self) -> Option<&Text> {
-        self.params.plain("to-tag")
-    }
-
-    /// Tag of the remote end as the receiver sees it.
-    #[must_use]
-    pub fn from_tag(&self) -> Option<&Text> {
-        self.params.plain("from-tag")
-    }
-
-    /// Whether only an early dialog may be replaced.
-    #[must_use]
-    pub fn early_only(&self) -> bool {
-        self.params.has("early-only")
+    pub const fn new(wanted: bool) -> Self {
+        Self {
+            wanted,
+            params: Params::new(),
+        }
     }
 
     pub(crate) fn parse(reader: &mut Reader<'_>, limit: usize) -> Result<Self, Syntax> {
-        let call_id = CallId::parse(reader)?;
-        let replaces = Self {
-            call_id,
-            params: Params::parse(reader, limit)?,
+        let wanted = match reader.token()? {
+            word if word.eq_ignore_ascii_case("true") => true,
+            word if word.eq_ignore_ascii_case("false") => false,
+            _ => return Err(Syntax::Token),
         };
-        if replaces.to_tag().is_none() || replaces.from_tag().is_none() {
-            return Err(Syntax::Parameter);
-        }
-        Ok(replaces)
+        Ok(Self {
+            wanted,
+            params: Params::parse(reader, limit)?,
+        })
     }
 }
 
-impl fmt::Display for Replaces {
+impl fmt::Display for ReferSub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.call_id, self.params)
+        write!(f, "{}{}", self.wanted, self.params)
     }
 }
 

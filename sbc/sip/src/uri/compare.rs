@@ -1,7 +1,7 @@
-//! When two URIs mean the same: RFC 3261 §19.1.4 for sip and sips, RFC 3966 §4 for tel, octet for octet for all others.
+//! When two URIs mean the same: RFC 3261 §19.1.4 for sip and sips, [`super::TelUri`] says it for tel, octet for octet for all others.
 
 use super::escape::{resolve, resolve_unreserved};
-use super::{SipUri, TelUri, Uri};
+use super::{SipUri, Uri};
 use crate::params::Param;
 
 /// Parameters that must be in both or in neither, however insignificant others are.
@@ -83,22 +83,5 @@ fn same_value(one: &Param, two: &Param) -> bool {
         }
         (None, None) => true,
         _ => false,
-    }
-}
-
-impl TelUri {
-    /// Whether both are the same number with the same parameters. RFC 3966 §4.
-    #[must_use]
-    pub fn equivalent(&self, other: &Self) -> bool {
-        let covers = |one: &Self, two: &Self| {
-            one.params.iter().all(|param| {
-                two.params
-                    .find(&param.name)
-                    .is_some_and(|other| same_value(param, other))
-            })
-        };
-        self.digits().eq_ignore_ascii_case(&other.digits())
-            && covers(self, other)
-            && covers(other, self)
     }
 }

@@ -73,12 +73,22 @@ pub(crate) fn is_escaped(text: &str, accept: fn(u8) -> bool) -> bool {
 /// Plain text as a user part: every octet that may not stand there is written `%HH`.
 #[must_use]
 pub fn user(plain: &str) -> Text {
-    if plain.bytes().all(|octet| is_user(octet) && octet != b'#') {
+    escape(plain, |octet| is_user(octet) && octet != b'#')
+}
+
+/// Plain text as the name or value of a header field in a URI.
+#[must_use]
+pub fn header(plain: &str) -> Text {
+    escape(plain, is_header)
+}
+
+fn escape(plain: &str, accept: fn(u8) -> bool) -> Text {
+    if plain.bytes().all(accept) {
         return Text::from(plain);
     }
     let mut escaped = String::with_capacity(plain.len() + 8);
     for octet in plain.bytes() {
-        if is_user(octet) && octet != b'#' {
+        if accept(octet) {
             escaped.push(char::from(octet));
         } else {
             // Writing to a String does not fail.

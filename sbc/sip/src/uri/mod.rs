@@ -4,12 +4,14 @@
 mod compare;
 pub mod escape;
 mod host;
+mod telephone;
 
 use core::fmt;
 use core::str::FromStr;
 
 pub(crate) use host::port;
 pub use host::{Host, HostPort};
+pub use telephone::TelUri;
 
 use crate::error::Syntax;
 use crate::limits::Limits;
@@ -54,15 +56,6 @@ pub struct UriHeader {
     pub name: Text,
     /// Its value, escapes as they stood; maybe empty.
     pub value: Text,
-}
-
-/// A tel URI.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TelUri {
-    /// The number as it stood, visual separators included.
-    pub number: Text,
-    /// Parameters.
-    pub params: Params,
 }
 
 /// A URI of a scheme that means nothing here.
@@ -206,6 +199,52 @@ impl SipUri {
         self.params.has("lr")
     }
 
+    /// Whether the `ob` parameter is there: the flow itself is to be used for what comes back. RFC 5626 §5.
+    #[must_use]
+    pub fn is_outbound(&self) -> bool {
+        self.params.has("ob")
+    }
+
+    /// The number that the user part is, if the URI says `user=phone`. RFC 3261 §19.1.6.
+    #[must_use]
+    pub fn telephone(&self) -> Option<TelUri> {
+        let phone = self.params.plain("user")?.eq_ignore_ascii_case("phone");
+        let user = self.user.as_ref().filter(|_| phone)?;
+        TelUri::from_user(user)
+    }
+
+    /// The value of a header field that the URI carries, escapes resolved; none if it is there twice or is no text.
+    #[must_use]
+    pub fn carried(&self, name: &str) -> Option<String> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|header| escape::resolve(&header.name).eq_ignore_ascii_case(name.as_bytes()));
+        let (Some(header), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let text = String::from_utf8(escape::resolve(&header.value).into_owned()).ok()?;
+        (!text.contains(char::is_control)).then_some(text)
+    }
+
+    /// Whether the URI carries a header field of that name.
+    #[must_use]
+    pub fn carries(&self, name: &str) -> bool {
+        self.headers
+            .iter()
+            .any(|header| escape::resolve(&header.name).eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// The same with this header field carried, escaped: `Replaces` of a Refer-To.
+    #[must_use]
+    pub fn carrying(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(UriHeader {
+            name: escape::header(name),
+            value: escape::header(value),
+        });
+        self
+    }
+
     /// The transport parameter, as it stood.
     #[must_use]
     pub fn transport(&self) -> Option<&Text> {
@@ -346,50 +385,6 @@ fn escaped(
     Ok(reader.text(piece))
 }
 
-impl TelUri {
-    /// Whether it is a global number: `+` and digits.
-    #[must_use]
-    pub fn is_global(&self) -> bool {
-        self.number.starts_with('+')
-    }
-
-    /// The number without visual separators. RFC 3966 §3.
-    #[must_use]
-    pub fn digits(&self) -> String {
-        self.number
-            .chars()
-            .filter(|character| !matches!(character, '-' | '.' | '(' | ')'))
-            .collect()
-    }
-
-    fn parse(mut reader: Reader<'_>, limits: &Limits) -> Result<Self, Syntax> {
-        let start = reader.rest();
-        let plus = reader.eat(b'+');
-        let digits = reader.take_while(|octet| {
-            let separator = matches!(octet, b'-' | b'.' | b'(' | b')');
-            octet.is_ascii_digit()
-                || separator
-                || (!plus && (octet.is_ascii_hexdigit() || matches!(octet, b'*' | b'#')))
-        });
-        let number = start
-            .get(..digits.len() + usize::from(plus))
-            .unwrap_or_default();
-        let dialled = |octet: u8| octet.is_ascii_hexdigit() || matches!(octet, b'*' | b'#');
-        if !digits.bytes().any(dialled) {
-            return Err(Syntax::TelephoneNumber);
-        }
-        let params = parse_params(&mut reader, limits)?;
-        // RFC 3966 §5.1.5 demands a phone-context of a local number.
-        if !reader.is_empty() || !(plus || params.has("phone-context")) {
-            return Err(Syntax::TelephoneNumber);
-        }
-        Ok(Self {
-            number: reader.text(number),
-            params,
-        })
-    }
-}
-
 impl AbsoluteUri {
     fn parse(mut reader: Reader<'_>, scheme: &str) -> Result<Self, Syntax> {
         let opaque = reader.take_rest();
@@ -421,7 +416,7 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sip(uri) => uri.fmt(f),
-            Self::Tel(uri) => write!(f, "tel:{}{}", uri.number, uri.params),
+            Self::Tel(uri) => uri.fmt(f),
             Self::Absolute(uri) => write!(f, "{}:{}", uri.scheme, uri.opaque),
         }
     }

@@ -141,3 +141,85 @@ fn plain_text_as_user_part_is_escaped() {
         Uri::from(SipUri::new(Host::parse_text("example.com").unwrap()).with_user("a@b\r\n c"));
     assert_eq!(uri.to_string(), "sip:a%40b%0D%0A%20c@example.com");
 }
+
+#[test]
+fn separators_case_and_order_do_not_tell_numbers_apart() {
+    for (one, two, same) in [
+        ("tel:+1-201-555-0123", "tel:+12015550123", true),
+        (
+            "tel:+1(201)555.0123;ext=1-2",
+            "tel:+12015550123;EXT=12",
+            true,
+        ),
+        ("tel:+12015550123;ext=12", "tel:+12015550123", false),
+        (
+            "tel:7042;phone-context=Example.COM",
+            "tel:7042;phone-context=example.com",
+            true,
+        ),
+        (
+            "tel:863-1234;phone-context=+1-914-555",
+            "tel:8631234;phone-context=+1914555",
+            true,
+        ),
+        ("tel:1;phone-context=+1", "tel:+11", false),
+        (
+            "tel:1A;phone-context=a.example",
+            "tel:1a;phone-context=a.example",
+            true,
+        ),
+        ("tel:+1;isub=12;x=y", "tel:+1;x=Y;isub=12", true),
+    ] {
+        assert_eq!(uri(one).equivalent(&uri(two)), same, "{one} {two}");
+    }
+}
+
+#[test]
+fn a_local_number_needs_a_context_that_is_a_prefix_or_a_domain() {
+    for text in [
+        "tel:123",
+        "tel:123;phone-context=",
+        "tel:123;phone-context=+",
+        "tel:123;phone-context=-a.example",
+        "tel:123;phone-context=a%20b",
+        "tel:+1;ext=x",
+        "tel:+1;ext",
+        "tel:+1;isub",
+        "tel:+1a",
+    ] {
+        assert!(text.parse::<Uri>().is_err(), "{text}");
+    }
+    assert_eq!(
+        TelUri::local("*21#", "+49").unwrap().to_string(),
+        "tel:*21#;phone-context=+49"
+    );
+    assert_eq!(TelUri::local("+49", "+49"), None);
+    assert_eq!(
+        TelUri::global("4930123").unwrap().to_string(),
+        "tel:+4930123"
+    );
+    assert_eq!(TelUri::global("+1234567890123456"), None);
+    assert_eq!(TelUri::global("49 30"), None);
+}
+
+#[test]
+fn the_user_of_a_phone_uri_is_a_number() {
+    let number = |text: &str| uri(text).sip().unwrap().telephone();
+    assert_eq!(
+        number("sip:+1-212-555;ext=9@a.example;user=phone")
+            .unwrap()
+            .extension()
+            .unwrap(),
+        "9"
+    );
+    assert_eq!(
+        number("sip:112@a.example;user=phone").unwrap().digits(),
+        "112"
+    );
+    assert_eq!(
+        number("sip:%2B49@a.example;user=phone").unwrap().digits(),
+        "+49"
+    );
+    assert_eq!(number("sip:112@a.example"), None);
+    assert_eq!(number("sip:alice@b.example;user=phone"), None);
+}
