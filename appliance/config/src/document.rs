@@ -11,7 +11,7 @@ use crate::{
     bogons,
     check::{Known, Paths, check},
     error::{ConfigError, say},
-    limits::{Bans, Limits, Logging},
+    limits::{Bans, Limits, Logging, Registrations},
     sip::{Listener, MAX_LISTENERS, MAX_ROUTES, MAX_TRUNKS, Route, Sip, Trunk, is_host_name},
     table::{Report, Section},
     value::{endpoint, print_endpoint, words},
@@ -54,6 +54,8 @@ pub struct Document {
     pub routes: Vec<Route>,
     /// Bounds of packets and calls.
     pub limits: Limits,
+    /// Registrations of phones.
+    pub registration: Registrations,
     /// Bans of sources.
     pub bans: Bans,
     /// What is written down.
@@ -196,6 +198,7 @@ impl Document {
                 "trunk",
                 "route",
                 "limits",
+                "registration",
                 "bans",
                 "logging",
             ],
@@ -241,6 +244,10 @@ impl Document {
             Some(table) => Limits::from_section(&table, report),
             None => Some(Limits::default()),
         };
+        let registration = match root.table(report, "registration") {
+            Some(table) => Registrations::read(&table, report),
+            None => Some(Registrations::default()),
+        };
         let bans = match root.table(report, "bans") {
             Some(table) => Bans::read(&table, report),
             None => Some(Bans::default()),
@@ -270,6 +277,7 @@ impl Document {
             trunks,
             routes,
             limits: limits.unwrap_or_default(),
+            registration: registration.unwrap_or_default(),
             bans: bans.unwrap_or_default(),
             logging: logging.unwrap_or_default(),
         };

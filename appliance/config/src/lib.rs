@@ -24,7 +24,7 @@
 //! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
 //! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
 //! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME` · `prefix` · `digits`! count or range · `range` of their value · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` · `status` (403) |
-//! | `[limits]` `[bans]` `[logging]` | see [`Limits`], [`Bans`], [`Logging`] |
+//! | `[limits]` `[registration]` `[bans]` `[logging]` | see [`Limits`], [`Registrations`], [`Bans`], [`Logging`] |
 //!
 //! A family that a zone does not name is off in it. Passwords and keys never stand here: `secret` and `[management]` are
 //! names that the keyholder knows.
@@ -48,7 +48,9 @@ pub use document::{
     Document, Host, Language, MAX_DOCUMENT, MAX_SERVERS, Management, NTP_PORT, SCHEMA,
 };
 pub use error::{ConfigError, Sentence};
-pub use limits::{BanNumbers, Bans, Limits, Logging};
+pub use limits::{
+    BanNumbers, Bans, Keepalive, Limits, Logging, RegistrationNumbers, Registrations, ShortRefresh,
+};
 pub use sip::{
     Action, ActionWord, Called, Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_ROUTES, MAX_TRUNKS,
     Origin, Registrar, Registration, Route, SIP_PORT, Service, Sip, Transport, Trunk,

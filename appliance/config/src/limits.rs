@@ -1,4 +1,4 @@
-//! Bounds of packets, calls, bans and log lines. Every key may be left out; the defaults are those of the product as
+//! Bounds of packets, calls, registrations, bans and log lines. Every key may be left out; the defaults are those of the product as
 //! shipped, and the canonical form always prints them.
 
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     error::say,
     table::{Report, Section},
+    value::words,
     zone::MAX_NETWORKS,
 };
 
@@ -114,6 +115,94 @@ pub struct Bans {
     /// Sources that are never banned, in any zone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_list: Vec<IpNet>,
+}
+
+words! {
+    /// Which phones are granted little time at once, so that they refresh often and keep their way open.
+    pub enum ShortRefresh {
+        /// Those whose source is another than their contact.
+        Nat = "nat",
+        /// These, and all on UDP.
+        Udp = "udp",
+        /// All.
+        All = "all",
+    }
+}
+
+words! {
+    /// What keeps the way to a phone behind a translator open.
+    pub enum Keepalive {
+        /// A request that the phone answers, which also shows that it is there.
+        Options = "options",
+        /// Line ends, as RFC 5626 has them.
+        Crlf = "crlf",
+    }
+}
+
+numbers! {
+    /// Numbers of the section `registration`.
+    pub struct RegistrationNumbers {
+        /// Seconds that a phone on UDP is granted at most where `short_refresh` says so.
+        refresh_udp_seconds = 120 in 30..=3_600,
+        /// Seconds that a phone on a connection is granted at most where `short_refresh` says so.
+        refresh_stream_seconds = 600 in 30..=7_200,
+        /// Seconds that the PBX is asked for on behalf of such phones.
+        registrar_expires_seconds = 3_600 in 600..=86_400,
+        /// Fewest seconds that a phone may ask for.
+        min_expires_seconds = 60 in 10..=3_600,
+        /// Seconds between keep-alives to phones behind a translator; 0: none.
+        keepalive_seconds = 30 in 0..=300,
+        /// Contacts of one account at once.
+        contacts_per_account = 8 in 1..=32,
+        /// Contacts at once from one source.
+        contacts_per_source = 500 in 1..=100_000,
+        /// REGISTER requests per second from one source that has no binding.
+        source_rate = 20 in 1..=10_000,
+        /// REGISTER requests per second that are relayed to the PBX.
+        relay_rate = 200 in 1..=10_000,
+        /// Seconds that bindings may outlive what the PBX granted while it is out of reach.
+        away_seconds = 3_600 in 0..=86_400,
+    }
+}
+
+/// Registrations of phones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Registrations {
+    /// Who is to refresh often.
+    pub short_refresh: ShortRefresh,
+    /// What keeps ways open.
+    pub keepalive: Keepalive,
+    /// Times, rates and bounds.
+    #[serde(flatten)]
+    pub numbers: RegistrationNumbers,
+}
+
+impl Default for Registrations {
+    fn default() -> Self {
+        Self {
+            short_refresh: ShortRefresh::Nat,
+            keepalive: Keepalive::Options,
+            numbers: RegistrationNumbers::default(),
+        }
+    }
+}
+
+impl Registrations {
+    pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+        section.only(
+            report,
+            &[RegistrationNumbers::KEYS, &["short_refresh", "keepalive"]].concat(),
+        );
+        let usual = Self::default();
+        let short_refresh = section.or(report, "short_refresh", usual.short_refresh);
+        let keepalive = section.or(report, "keepalive", usual.keepalive);
+        let numbers = RegistrationNumbers::read(section, report);
+        Some(Self {
+            short_refresh: short_refresh?,
+            keepalive: keepalive?,
+            numbers: numbers?,
+        })
+    }
 }
 
 impl Bans {

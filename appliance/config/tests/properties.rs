@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use appliance_config::{
     Action, Bans, Called, Card, Document, Host, Interface, Ipv4, Ipv6, Language, Limits, Listener,
-    Logging, Mac, Management, Media, Origin, Registrar, Registration, Route, Routed, SCHEMA,
-    Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
+    Logging, Mac, Management, Media, Origin, Registrar, Registration, Registrations, Route, Routed,
+    SCHEMA, Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -276,6 +276,7 @@ fn document() -> impl Strategy<Value = Document> {
                     trunks,
                     routes,
                     limits,
+                    registration: Registrations::default(),
                     bans: Bans::default(),
                     logging: Logging::default(),
                 }

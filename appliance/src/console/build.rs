@@ -2,8 +2,8 @@
 
 use appliance_config::{
     Bans, Card, Document, Host, Interface, Ipv4, Ipv6, Limits, Listener, Logging, Mac, Management,
-    Media, NTP_PORT, Registrar, Registration, Route, SCHEMA, SIP_PORT, Sentence, Service, Sip,
-    Transport, Trunk, Zone, parse_endpoint,
+    Media, NTP_PORT, Registrar, Registration, Registrations, Route, SCHEMA, SIP_PORT, Sentence,
+    Service, Sip, Transport, Trunk, Zone, parse_endpoint,
 };
 
 use super::{
@@ -73,6 +73,7 @@ impl Draft {
             trunks,
             routes,
             limits: base.map_or_else(Limits::default, |base| base.limits),
+            registration: base.map_or_else(Registrations::default, |base| base.registration),
             bans: base.map_or_else(Bans::default, |base| base.bans.clone()),
             logging: base.map_or_else(Logging::default, |base| base.logging),
         }

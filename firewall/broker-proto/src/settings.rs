@@ -187,6 +187,65 @@ pub struct Limits {
     pub idle_connection_seconds: u32,
 }
 
+/// Which phones are granted little time at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShortRefresh {
+    /// Those whose source is another than their contact.
+    Nat,
+    /// These, and all on UDP.
+    Udp,
+    /// All.
+    All,
+}
+
+/// Registrations of phones: times, rates and bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Who is to refresh often.
+    pub short_refresh: ShortRefresh,
+    /// Seconds granted to such a phone on UDP, at most.
+    pub refresh_udp_seconds: u32,
+    /// Seconds granted to such a phone on a connection, at most.
+    pub refresh_stream_seconds: u32,
+    /// Seconds that the registrar is asked for on behalf of such phones.
+    pub registrar_expires_seconds: u32,
+    /// Fewest seconds that a phone may ask for.
+    pub min_expires_seconds: u32,
+    /// Keep-alives are OPTIONS requests; otherwise line ends.
+    pub keepalive_by_options: bool,
+    /// Seconds between keep-alives; 0: none.
+    pub keepalive_seconds: u32,
+    /// Contacts of one account at once.
+    pub contacts_per_account: u32,
+    /// Contacts at once from one source.
+    pub contacts_per_source: u32,
+    /// REGISTER requests per second from one source that has no binding.
+    pub source_rate: u32,
+    /// REGISTER requests per second to the registrar.
+    pub relay_rate: u32,
+    /// Seconds that bindings may outlive the registrar's word while it is away.
+    pub away_seconds: u32,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            short_refresh: ShortRefresh::Nat,
+            refresh_udp_seconds: 120,
+            refresh_stream_seconds: 600,
+            registrar_expires_seconds: 3_600,
+            min_expires_seconds: 60,
+            keepalive_by_options: true,
+            keepalive_seconds: 30,
+            contacts_per_account: 8,
+            contacts_per_source: 500,
+            source_rate: 20,
+            relay_rate: 200,
+            away_seconds: 3_600,
+        }
+    }
+}
+
 /// Everything the sbc knows about its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -208,6 +267,8 @@ pub struct Settings {
     pub policies: Vec<Policy>,
     /// Bounds.
     pub limits: Limits,
+    /// Registrations of phones.
+    pub registration: Registration,
     /// Laboratory: allows `lab/reset`. Weakens nothing else.
     pub lab: bool,
 }

@@ -2,8 +2,8 @@
 
 use appliance_config::{Action, Document, Origin, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings, Transport,
-    Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings,
+    ShortRefresh, Transport, Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
 
 /// The sbc's settings of a checked document. `revision` counts commits.
@@ -42,6 +42,7 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
         routes: document.routes.iter().map(route).collect(),
         policies: Vec::new(),
         limits: limits(&document.limits),
+        registration: registration(&document.registration),
         lab: document.lab,
     }
 }
@@ -133,6 +134,31 @@ fn route(route: &appliance_config::Route) -> Route {
         strip: route.strip,
         prepend: route.prepend.clone(),
         action,
+    }
+}
+
+const fn registration(
+    registration: &appliance_config::Registrations,
+) -> broker_proto::settings::Registration {
+    use appliance_config::{Keepalive, ShortRefresh as Short};
+    let numbers = &registration.numbers;
+    broker_proto::settings::Registration {
+        short_refresh: match registration.short_refresh {
+            Short::Nat => ShortRefresh::Nat,
+            Short::Udp => ShortRefresh::Udp,
+            Short::All => ShortRefresh::All,
+        },
+        refresh_udp_seconds: numbers.refresh_udp_seconds,
+        refresh_stream_seconds: numbers.refresh_stream_seconds,
+        registrar_expires_seconds: numbers.registrar_expires_seconds,
+        min_expires_seconds: numbers.min_expires_seconds,
+        keepalive_by_options: matches!(registration.keepalive, Keepalive::Options),
+        keepalive_seconds: numbers.keepalive_seconds,
+        contacts_per_account: numbers.contacts_per_account,
+        contacts_per_source: numbers.contacts_per_source,
+        source_rate: numbers.source_rate,
+        relay_rate: numbers.relay_rate,
+        away_seconds: numbers.away_seconds,
     }
 }
 

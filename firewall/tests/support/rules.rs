@@ -187,6 +187,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         routes: Vec::new(),
         policies: Vec::new(),
         limits,
+        registration: broker_proto::settings::Registration::default(),
         lab: true,
     }
 }

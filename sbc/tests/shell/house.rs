@@ -311,6 +311,7 @@ pub fn settings() -> Settings {
         trunks: Vec::new(),
         routes: Vec::new(),
         policies: Vec::new(),
+        registration: broker_proto::settings::Registration::default(),
         limits: Limits {
             calls: 100,
             calls_per_source: 10,

@@ -336,6 +336,7 @@ fn settings() -> Settings {
             action: RouteAction::Registrar,
         }],
         policies: Vec::new(),
+        registration: broker_proto::settings::Registration::default(),
         limits: Limits {
             calls: 50_000,
             calls_per_source: 50_000,

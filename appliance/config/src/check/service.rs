@@ -362,6 +362,7 @@ fn servers(document: &Document, known: &Known, report: &mut Report<'_>) {
 fn numbers(document: &Document, report: &mut Report<'_>) {
     let tables = [
         ("limits", document.limits.bounds()),
+        ("registration", document.registration.numbers.bounds()),
         ("bans", document.bans.numbers.bounds()),
         ("logging", document.logging.bounds()),
     ];
@@ -376,6 +377,33 @@ fn numbers(document: &Document, report: &mut Report<'_>) {
                     ),
                 );
             }
+        }
+    }
+    let registration = &document.registration.numbers;
+    for (key, seconds) in [
+        ("refresh_udp_seconds", registration.refresh_udp_seconds),
+        (
+            "refresh_stream_seconds",
+            registration.refresh_stream_seconds,
+        ),
+    ] {
+        if seconds.saturating_mul(2) > registration.registrar_expires_seconds {
+            report.error(
+                &format!("registration.{key}"),
+                say!(
+                    "is more than half of registrar_expires_seconds: every refresh would go to the PBX",
+                    "ist mehr als die Hälfte von registrar_expires_seconds: jede Auffrischung ginge an die Telefonanlage"
+                ),
+            );
+        }
+        if seconds < registration.min_expires_seconds {
+            report.error(
+                &format!("registration.{key}"),
+                say!(
+                    "is less than min_expires_seconds",
+                    "ist weniger als min_expires_seconds"
+                ),
+            );
         }
     }
     if document.bans.numbers.seconds > document.bans.numbers.seconds_max {

@@ -55,6 +55,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         routes: Vec::new(),
         policies: Vec::new(),
         limits,
+        registration: broker_proto::settings::Registration::default(),
         lab: true,
     })
 }

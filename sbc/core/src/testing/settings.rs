@@ -149,6 +149,7 @@ pub(crate) fn settings() -> Settings {
         ],
         routes: routes(),
         policies: Vec::new(),
+        registration: broker_proto::settings::Registration::default(),
         limits: Limits {
             calls: 1_000,
             calls_per_source: 4,
