@@ -345,7 +345,7 @@ impl Core {
             Refusal::UnknownCredentials => {
                 answer.challenges = self.registration.challenge(&mut self.cx)
             }
-            Refusal::Scheme | Refusal::NoAccount | Refusal::TooManyHops => {}
+            Refusal::Body | Refusal::Scheme | Refusal::NoAccount | Refusal::TooManyHops => {}
         }
         self.refuse_with(source, request, reason, answer);
         true

@@ -81,10 +81,10 @@ mod tests {
 
     fn read(kind: &'static str, body: &str) -> Option<Digit> {
         let (kind, subtype) = kind.split_once('/').unwrap();
-        from_info(Some(BodyPart {
-            kind: sbc_sip::headers::MediaType::new(kind, subtype),
-            bytes: body.as_bytes(),
-        }))
+        from_info(Some(BodyPart::new(
+            sbc_sip::headers::MediaType::new(kind, subtype),
+            body.as_bytes(),
+        )))
     }
 
     #[test]

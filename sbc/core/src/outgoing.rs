@@ -436,17 +436,23 @@ pub(crate) fn plain_user(user: &Text) -> String {
     }
 }
 
-/// A body as a session description.
+/// The session description of a body, alone or in a multipart.
 pub(crate) fn description(body: Option<BodyPart<'_>>) -> Option<SessionDescription> {
-    let body = body.filter(|body| body.kind.is_sdp())?;
+    let body = message::session_description(&body?, &Limits::default())?;
     offer_answer::read(body.bytes)
 }
 
 /// The offer of an INVITE, none if it has no body; `Err`: the status that refuses its body. The request itself is sound,
 /// so a description that cannot be read is 488, not 400.
 pub(crate) fn offer_of(request: &Request) -> Result<Option<SessionDescription>, u16> {
-    match request.body_part() {
-        Some(body) if body.kind.is_sdp() => offer_answer::read(body.bytes).map(Some).ok_or(488),
+    let body = request.body_part();
+    if let Some(description) = body
+        .as_ref()
+        .and_then(|body| message::session_description(body, &Limits::default()))
+    {
+        return offer_answer::read(description.bytes).map(Some).ok_or(488);
+    }
+    match body {
         Some(body)
             if body.kind.is("application", "dtmf-relay") || body.kind.is("application", "dtmf") =>
         {

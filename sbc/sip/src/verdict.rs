@@ -1,8 +1,11 @@
 //! What a strict border element does with octets from a peer that it talks to: RFC 3261 §8.2 and §16.3 in the order given
 //! there, before any policy. Asked by the core once per message; to a stranger the core may stay silent whatever it says.
 
+use crate::headers::MediaType;
 use crate::limits::Limits;
-use crate::message::{Framing, Message, Rejected, Request, Response, parse};
+use crate::message::{
+    BodyRefusal, Framing, Message, Rejected, Request, Response, parse, understood,
+};
 use crate::method::{KNOWN, Method};
 use crate::status::StatusCode;
 use crate::text::Text;
@@ -49,6 +52,8 @@ pub enum Refusal {
     Extensions(Vec<Text>),
     /// A body of a type or encoding that is not understood: 415.
     BodyType,
+    /// A multipart body that cannot be taken apart: 400.
+    Body,
     /// Accept leaves nothing that could be sent: 406.
     NothingAcceptable,
     /// Max-Forwards is used up: 483.
@@ -68,6 +73,7 @@ impl Refusal {
             Self::NoAccount => StatusCode::NOT_FOUND,
             Self::Extensions(_) => StatusCode::BAD_EXTENSION,
             Self::BodyType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body => StatusCode::BAD_REQUEST,
             Self::NothingAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
             Self::UnknownCredentials => StatusCode::UNAUTHORIZED,
@@ -84,6 +90,7 @@ impl Refusal {
             Self::NoAccount => "no-account",
             Self::Extensions(_) => "extension",
             Self::BodyType => "body-type",
+            Self::Body => "body",
             Self::NothingAcceptable => "nothing-acceptable",
             Self::TooManyHops => "too-many-hops",
             Self::UnknownCredentials => "unknown-credentials",
@@ -175,31 +182,15 @@ fn check_extensions(request: &Request, abilities: &Abilities<'_>) -> Result<(), 
 }
 
 fn check_body(request: &Request, abilities: &Abilities<'_>) -> Result<(), Refusal> {
-    let identity = |encoding: &Text| encoding.eq_ignore_ascii_case("identity");
-    if !request
-        .headers
-        .content_encoding()
-        .is_none_or(|encodings| encodings.iter().all(identity))
-    {
-        return Err(Refusal::BodyType);
-    }
     // RFC 3204, RFC 5621 §7: a body that may be ignored is.
-    let handling = request
-        .headers
-        .content_disposition()
-        .and_then(|value| value.params.value("handling"));
-    let optional = handling.is_some_and(|handling| handling.eq_ignore_ascii_case("optional"));
-    match request.body_part() {
-        Some(body)
-            if !optional
-                && !abilities
-                    .bodies
-                    .iter()
-                    .any(|(kind, subtype)| body.kind.is(kind, subtype)) =>
-        {
-            Err(Refusal::BodyType)
-        }
-        _ => Ok(()),
+    let known = |kind: &MediaType| abilities.bodies.iter().any(|(one, two)| kind.is(one, two));
+    let Some(body) = request.body_part() else {
+        return Ok(());
+    };
+    match understood(&body, &known, &Limits::default()) {
+        Ok(_) => Ok(()),
+        Err(BodyRefusal::NotUnderstood) => Err(Refusal::BodyType),
+        Err(BodyRefusal::Malformed(_)) => Err(Refusal::Body),
     }
 }
 

@@ -2,6 +2,7 @@
 //! leaves is always built from these types.
 
 mod body;
+mod fragment;
 mod head;
 mod parse;
 #[cfg(test)]
@@ -11,7 +12,8 @@ mod salvage;
 mod tests;
 mod write;
 
-pub use body::{BodyPart, MultipartError, multipart};
+pub use body::{BodyPart, BodyRefusal, MultipartError, multipart, session_description, understood};
+pub use fragment::{Fragment, FragmentStart};
 pub use parse::{Framing, Rejected, parse};
 pub use salvage::Salvage;
 
@@ -111,9 +113,12 @@ macro_rules! common {
             #[must_use]
             pub fn body_part(&self) -> Option<BodyPart<'_>> {
                 let kind = self.headers.content_type()?;
+                let identity = |encoding: &Text| encoding.eq_ignore_ascii_case("identity");
+                let encodings = self.headers.content_encoding();
                 (!self.body.is_empty()).then(|| BodyPart {
-                    kind: kind.clone(),
-                    bytes: &self.body,
+                    disposition: self.headers.content_disposition().cloned(),
+                    encoded: !encodings.is_none_or(|list| list.iter().all(identity)),
+                    ..BodyPart::new(kind.clone(), &self.body)
                 })
             }
 

@@ -74,7 +74,7 @@ pub fn parse(bytes: &[u8], framing: Framing, limits: &Limits) -> Result<Message,
     Parser::new(Origin::default(), limits).run(head, split.body, framing)
 }
 
-enum Start {
+pub(super) enum Start {
     Request(Method, Uri),
     Response(StatusCode, Text),
 }
@@ -134,9 +134,9 @@ impl<'a> Parser<'a> {
             .get(..4)
             .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"));
         let start = if is_response {
-            self.status_line(first)
+            status_line(self.origin, first)
         } else {
-            self.request_line(first)
+            request_line(self.origin, first, self.limits)
         };
         let start = match start {
             Ok(start) => Some(start),
@@ -162,53 +162,6 @@ impl<'a> Parser<'a> {
     /// Keeps the first offence.
     fn note(&mut self, error: ParseError) {
         self.error.get_or_insert(error);
-    }
-
-    fn status_line(&self, line: &str) -> Result<Start, ParseError> {
-        let (version, rest) = line.split_once(' ').ok_or(ParseError::StartLine)?;
-        check_version(version)?;
-        let (code, reason) = rest.split_once(' ').ok_or(ParseError::StartLine)?;
-        let digits = code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit());
-        let status = code
-            .parse()
-            .ok()
-            .filter(|_| digits)
-            .and_then(StatusCode::new)
-            .ok_or(ParseError::StatusCode)?;
-        if !reason.bytes().all(is_printable) {
-            return Err(ParseError::ReasonPhrase);
-        }
-        Ok(Start::Response(status, self.origin.text(reason)))
-    }
-
-    fn request_line(&self, line: &str) -> Result<Start, ParseError> {
-        let mut words = line.split(' ');
-        let (method, uri, version) = match (words.next(), words.next(), words.next()) {
-            (Some(method), Some(uri), Some(version)) => (method, uri, version),
-            _ => return Err(ParseError::StartLine),
-        };
-        if words.next().is_some() || uri.is_empty() || version.is_empty() {
-            return Err(ParseError::StartLineSpace);
-        }
-        check_version(version)?;
-        if method.is_empty() || !method.bytes().all(is_token) {
-            return Err(ParseError::Method);
-        }
-        if uri.starts_with('<') {
-            return Err(ParseError::RequestUriBrackets);
-        }
-        let uri = Uri::parse(self.origin, uri, self.limits).map_err(|offence| match offence {
-            Syntax::UriTooLong => ParseError::RequestUriTooLong,
-            offence => ParseError::RequestUri(offence),
-        })?;
-        // RFC 3261 §19.1.1: no header fields in a Request-URI; a Route hidden there must never be obeyed.
-        if uri.sip().is_some_and(|uri| !uri.headers.is_empty()) {
-            return Err(ParseError::RequestUriHeaders);
-        }
-        Ok(Start::Request(
-            Method::from_token(self.origin.text(method)),
-            uri,
-        ))
     }
 
     fn line(&mut self, line: &'a str) -> Result<(), ParseError> {
@@ -481,6 +434,56 @@ fn append(
     let more = NameAddr::parse_list(reader, limits, most.saturating_sub(list.len()))?;
     list.extend(more);
     Ok(())
+}
+
+/// `SIP/2.0 200 OK`.
+pub(super) fn status_line(origin: Origin<'_>, line: &str) -> Result<Start, ParseError> {
+    let (version, rest) = line.split_once(' ').ok_or(ParseError::StartLine)?;
+    check_version(version)?;
+    let (code, reason) = rest.split_once(' ').ok_or(ParseError::StartLine)?;
+    let digits = code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit());
+    let status = code
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .and_then(StatusCode::new)
+        .ok_or(ParseError::StatusCode)?;
+    if !reason.bytes().all(is_printable) {
+        return Err(ParseError::ReasonPhrase);
+    }
+    Ok(Start::Response(status, origin.text(reason)))
+}
+
+/// `INVITE sip:b@b.example SIP/2.0`.
+pub(super) fn request_line(
+    origin: Origin<'_>,
+    line: &str,
+    limits: &Limits,
+) -> Result<Start, ParseError> {
+    let mut words = line.split(' ');
+    let (method, uri, version) = match (words.next(), words.next(), words.next()) {
+        (Some(method), Some(uri), Some(version)) => (method, uri, version),
+        _ => return Err(ParseError::StartLine),
+    };
+    if words.next().is_some() || uri.is_empty() || version.is_empty() {
+        return Err(ParseError::StartLineSpace);
+    }
+    check_version(version)?;
+    if method.is_empty() || !method.bytes().all(is_token) {
+        return Err(ParseError::Method);
+    }
+    if uri.starts_with('<') {
+        return Err(ParseError::RequestUriBrackets);
+    }
+    let uri = Uri::parse(origin, uri, limits).map_err(|offence| match offence {
+        Syntax::UriTooLong => ParseError::RequestUriTooLong,
+        offence => ParseError::RequestUri(offence),
+    })?;
+    // RFC 3261 §19.1.1: no header fields in a Request-URI; a Route hidden there must never be obeyed.
+    if uri.sip().is_some_and(|uri| !uri.headers.is_empty()) {
+        return Err(ParseError::RequestUriHeaders);
+    }
+    Ok(Start::Request(Method::from_token(origin.text(method)), uri))
 }
 
 fn check_version(version: &str) -> Result<(), ParseError> {
