@@ -54,8 +54,8 @@ pub enum PolicyField {
     PEarlyMedia,
     /// RFC 7315 §4.4.
     PAccessNetworkInfo,
-    /// RFC 7315 §4.6: the charging identity alone.
-    PChargingVector,
+    /// RFC 4412.
+    ResourcePriority,
 }
 
 /// Event packages whose bodies can be written anew without an address of the other side.

@@ -8,6 +8,7 @@ use crate::{
     core::Core,
     dispatch::Source,
     outgoing::{self, Answer, Credentials},
+    policy::{self, fields::Crossing},
     surroundings::Peer,
     target::{self, Way},
     transactions,
@@ -162,6 +163,9 @@ impl Core {
             *self.per_source.entry(address).or_default() += 1;
         }
         self.cx.counters.count("calls_total", "", "");
+        let zone = source.flow.zone;
+        let rules = policy::rules(&self.cx.surroundings, source.peer, zone);
+        let crossing = Crossing::of(&rules, &request.headers);
         let start = Start {
             leg,
             server,
@@ -176,6 +180,7 @@ impl Core {
                     .saturating_sub(1),
                 display: outgoing::display_of(&request.headers.from),
                 credentials: Credentials::of(request),
+                crossing,
             },
             targets: way.targets,
             source: counted,

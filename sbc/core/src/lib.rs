@@ -15,6 +15,7 @@
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
 //! | `offer_answer`, `media_session`, `stream_leg` | descriptions of one leg made for the other; leases, pinholes and relay streams |
+//! | `policy` | what passes besides a call: fields, codecs |
 //! | `outgoing` | everything that leaves, built from typed fields |
 //! | `requests`, `timers`, `identity`, `counters`, `context` | what all of them use |
 
@@ -41,6 +42,7 @@ pub mod io;
 mod media_session;
 mod offer_answer;
 mod outgoing;
+mod policy;
 mod registration;
 mod requests;
 mod routing;

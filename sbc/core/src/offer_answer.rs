@@ -12,7 +12,10 @@ use sbc_sip::{
     text::Text,
 };
 
-use crate::stream_leg::{Described, Lease};
+use crate::{
+    policy::formats,
+    stream_leg::{Described, Lease},
+};
 
 /// Media lines of one description that are carried at most; those beyond have port 0.
 const LINES: usize = 8;
@@ -35,9 +38,11 @@ pub(crate) struct Plan {
     pub(crate) kind: &'static str,
 }
 
-/// A description out of a body. `None`: it breaks the grammar.
+/// A description out of a body. `None`: it breaks the grammar, or has media of a kind or protocol that nobody registered.
 pub(crate) fn read(bytes: &[u8]) -> Option<SessionDescription> {
-    SessionDescription::parse(bytes, &LIMITS).ok()
+    SessionDescription::parse(bytes, &LIMITS)
+        .ok()
+        .filter(formats::is_registered)
 }
 
 /// For each media line what it needs; `None`: it is refused, taken away, or nothing that we carry.
@@ -67,8 +72,8 @@ fn carried(line: &Media) -> Option<&'static str> {
         _ => return None,
     };
     let rtp = line.proto.eq_ignore_ascii_case("RTP/AVP");
-    let every = !line.formats.is_empty() && line.payloads().count() == line.formats.len();
-    (rtp && every).then_some(kind)
+    let every = line.payloads().count() == line.formats.len();
+    (rtp && every && formats::has_codec(line)).then_some(kind)
 }
 
 /// Whether `answer` can be one to `offer`: as many lines, each of the same kind (RFC 3264 §6). A direction or a line that
@@ -228,7 +233,7 @@ fn refused_line(line: &Media) -> Media {
         port: 0,
         ports: None,
         proto: line.proto.detached(),
-        formats: line.formats.iter().take(1).map(Text::detached).collect(),
+        formats: line.formats.iter().take(1).map(formats::neutral).collect(),
         connections: Vec::new(),
         bandwidth: Vec::new(),
         attributes: Vec::new(),

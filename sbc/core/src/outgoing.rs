@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use broker_proto::settings::Transport;
+use broker_proto::{policy::AddedField, settings::Transport};
 use sbc_sip::{
     digest::Auth,
     headers::{
@@ -225,6 +225,15 @@ fn lasting(mut contact: NameAddr, seconds: u32) -> NameAddr {
     contact
 }
 
+/// Fields that the configuration adds.
+pub(crate) fn add_fields(headers: &mut Headers, added: &[AddedField]) {
+    for field in added {
+        if let Some(field) = Field::extension(&field.name, &field.value) {
+            headers.push(field);
+        }
+    }
+}
+
 /// CANCEL for an INVITE of ours: RFC 3261 §9.1.
 pub(crate) fn cancel_of(invite: &Request) -> Request {
     derived(invite, Method::Cancel, invite.headers.to.clone())
@@ -266,6 +275,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) retry_after: Option<u32>,
     pub(crate) min_expires: Option<u32>,
     pub(crate) unsupported: Vec<Text>,
+    /// Fields that cross by policy.
+    pub(crate) fields: Vec<Field>,
 }
 
 impl Default for Answer<'_> {
@@ -282,6 +293,7 @@ impl Default for Answer<'_> {
             retry_after: None,
             min_expires: None,
             unsupported: Vec::new(),
+            fields: Vec::new(),
         }
     }
 }
@@ -325,6 +337,7 @@ pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> 
     if !answer.unsupported.is_empty() {
         headers.push(Field::Unsupported(answer.unsupported));
     }
+    headers.fields.extend(answer.fields);
     headers.push(Field::text(HeaderName::Server, PRODUCT));
     if let Some(description) = answer.body {
         response.set_body(MediaType::sdp(), description.to_string().into_bytes());

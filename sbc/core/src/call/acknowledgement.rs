@@ -2,7 +2,7 @@
 //! RFC 3261 §13.3.1.4.
 
 use sbc_media::relay::Side;
-use sbc_sip::{message::Request, sdp::SessionDescription, status::StatusCode};
+use sbc_sip::{headers::Field, message::Request, sdp::SessionDescription, status::StatusCode};
 
 use super::{Call, CallTimer, exchange::Stage};
 use crate::{
@@ -18,6 +18,7 @@ impl Call {
         &mut self,
         cx: &mut Context,
         side: Side,
+        fields: Vec<Field>,
         body: Option<SessionDescription>,
     ) {
         let Some(leg) = self.leg(side) else { return };
@@ -33,6 +34,7 @@ impl Call {
                 tag: Some(&tag),
                 contact,
                 body,
+                fields,
                 allow: true,
                 ..outgoing::Answer::default()
             },

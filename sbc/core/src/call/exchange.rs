@@ -10,7 +10,7 @@ use super::{Call, Phase, leg::Leg};
 use crate::{
     context::Context,
     offer_answer::{self, Plan},
-    outgoing,
+    outgoing, policy,
     target::Target,
     transactions::{self, Owner, Task},
     transport,
@@ -99,6 +99,8 @@ impl Call {
         self.forks.clear();
         let display = self.original.display.clone();
         let own = target.own.clone().with_display(display);
+        let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
+        let own = self.original.crossing.from(&rules, own);
         let call_id = cx.identity.name();
         let leg = Leg::new(
             cx,
@@ -141,6 +143,7 @@ impl Call {
         let [Some((own_zone, _)), Some((other_zone, other_v4))] = zones else {
             return false;
         };
+        let offer = &self.filtered(cx, side.other(), offer);
         let plan = offer_answer::plan(offer);
         self.kinds = plan.iter().flatten().map(|line| line.kind).collect();
         for (index, line) in plan.iter().enumerate() {
@@ -192,6 +195,7 @@ impl Call {
         outgoing::finish_invite(&mut request, contact, body);
         if initial && let Some(target) = target {
             outgoing::first_invite(&mut request, target, original);
+            Self::write_fields(cx, leg, &original.crossing, &mut request);
         }
         let patience = if initial && !self.targets.is_empty() {
             PATIENCE
@@ -220,9 +224,10 @@ impl Call {
         let leases: Vec<_> = (0..theirs.media.len())
             .map(|line| self.media.lease(line, to))
             .collect();
+        let theirs = self.filtered(cx, to, theirs);
         let leg = self.leg_mut(to)?;
         let address = transport::own_address(cx, &leg.hop)?.ip();
-        Some(leg.description.write(theirs, &leases, address))
+        Some(leg.description.write(&theirs, &leases, address))
     }
 
     /// Both sides of an exchange have said what they want: the relay and its pinholes follow.

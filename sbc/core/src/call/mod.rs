@@ -9,11 +9,13 @@
 //! | [`leg`] | one dialog: what is sent on it |
 //! | `exchange` | INVITE from one leg to the other: sockets, offer, cancel |
 //! | `outcome` | responses on their way back, forks, failover |
+//! | `crossing` | fields, codecs and statuses that cross |
 //! | `acknowledgement` | 2xx sent until its ACK comes |
 //! | `in_dialog` | BYE, CANCEL, INFO, OPTIONS and re-INVITE |
 //! | `ending` | how a call ends, its records |
 
 mod acknowledgement;
+mod crossing;
 mod ending;
 mod exchange;
 mod in_dialog;
@@ -38,6 +40,7 @@ use crate::{
     dispatch::Source,
     media_session::MediaSession,
     outgoing::Credentials,
+    policy::fields::Crossing,
     surroundings::Peer,
     target::Target,
     timers::TimerKey,
@@ -109,6 +112,8 @@ pub(crate) struct Original {
     pub(crate) max_forwards: u8,
     pub(crate) display: Option<DisplayName>,
     pub(crate) credentials: Credentials,
+    /// Its fields that may cross.
+    pub(crate) crossing: Crossing,
 }
 
 /// A callee's early dialog: the caller sees each under a tag of its own (RFC 3261 §12.1).

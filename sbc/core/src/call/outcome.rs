@@ -94,6 +94,7 @@ impl Call {
             _ => None,
         };
         let contact = outgoing::contact(cx, &self.a.hop);
+        let fields = self.carried(cx, side, &response.headers);
         transactions::respond(
             cx,
             server,
@@ -102,6 +103,7 @@ impl Call {
                 tag: Some(&tag),
                 contact,
                 body,
+                fields,
                 ..outgoing::Answer::default()
             },
         );
@@ -294,7 +296,8 @@ impl Call {
         let passed = self
             .current_target()
             .is_some_and(|target| target.passes_challenges);
-        let told = told(status, initial && passed);
+        let told = self.mapped(cx, side, told(status, initial && passed));
+        let fields = response.map(|response| self.carried(cx, side, &response.headers));
         transactions::respond(
             cx,
             server,
@@ -306,6 +309,7 @@ impl Call {
                     }
                     _ => Vec::new(),
                 },
+                fields: fields.unwrap_or_default(),
                 ..outgoing::Answer::default()
             },
         );
@@ -369,7 +373,8 @@ impl Call {
                 cx.now + longest,
             );
         }
-        self.send_success(cx, from, body);
+        let fields = self.carried(cx, from.other(), &response.headers);
+        self.send_success(cx, from, fields, body);
         if initial {
             self.media.answered(cx);
             self.write_start(cx);

@@ -99,6 +99,15 @@ impl Field {
         Self::Text(name, Text::from(clean.collect::<String>().trim()))
     }
 
+    /// A field of text whose name has no variant of its own here, control characters made spaces. `None`: the name is no
+    /// token, or has a meaning that is read from a type.
+    #[must_use]
+    pub fn extension(name: &str, value: &str) -> Option<Self> {
+        let token = !name.is_empty() && name.bytes().all(crate::reader::is_token);
+        let name = HeaderName::from_token(Text::from(name));
+        (token && matches!(name, HeaderName::Extension(_))).then(|| Self::text(name, value))
+    }
+
     /// Whether that is its name.
     #[must_use]
     pub fn has_name(&self, name: &HeaderName) -> bool {
