@@ -125,7 +125,10 @@ impl Core {
     /// When to call [`Core::handle`] with `Tick` if nothing else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.cx.timers.next()
+        [self.cx.timers.next(), self.cx.transactions.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Live calls in order of their names, from the `offset`-th on, at most `limit`; and whether there are more.
@@ -234,10 +237,13 @@ impl Core {
 
     /// Deadlines that have come, each with what follows from it.
     fn fire(&mut self) {
+        let due = |at: Option<Instant>, now| at.is_some_and(|at| at <= now);
+        while due(self.cx.transactions.poll_timeout(), self.cx.now) {
+            transactions::handle_timeout(&mut self.cx);
+            self.settle();
+        }
         while let Some(key) = self.cx.timers.expired(self.cx.now) {
             match key {
-                TimerKey::Client(number) => transactions::client_timer(&mut self.cx, number),
-                TimerKey::Server(number) => transactions::server_timer(&mut self.cx, number),
                 TimerKey::Call(id, timer) => {
                     if let Some(call) = self.calls.get_mut(&id) {
                         call.timer(&mut self.cx, timer);
@@ -256,7 +262,7 @@ impl Core {
 
     /// Deal with what became of transactions, then let go of calls that are over.
     fn settle(&mut self) {
-        while let Some(event) = self.cx.transactions.next_event() {
+        while let Some(event) = transactions::next_event(&mut self.cx) {
             match event {
                 Event::Response {
                     client,
@@ -440,7 +446,7 @@ impl Core {
             // The lease is gone already; that is what was wanted.
             Purpose::CloseMedia => {}
             Purpose::Connect => {
-                for client in self.cx.connections.refused(id) {
+                for client in self.cx.connections.refused(self.cx.now, id) {
                     transactions::unreachable(&mut self.cx, client);
                 }
             }
@@ -458,7 +464,7 @@ impl Core {
                     }
                 }
                 Purpose::Connect => {
-                    for client in self.cx.connections.refused(id) {
+                    for client in self.cx.connections.refused(self.cx.now, id) {
                         transactions::unreachable(&mut self.cx, client);
                     }
                 }

@@ -17,7 +17,7 @@ use crate::{
     outgoing::{self, Answer},
     registration,
     surroundings::Peer,
-    transactions::{self, Incoming},
+    transactions,
     transport::{self, Flow, NextHop},
 };
 
@@ -82,7 +82,7 @@ impl Core {
                 self.request(source, *request);
             }
             Ok(Message::Response(response)) => {
-                if !transactions::receive_response(&mut self.cx, &flow, *response) {
+                if !transactions::receive_response(&mut self.cx, &flow, response) {
                     self.cx
                         .counters
                         .count("sip_refused_total", "reason", "stray-response");
@@ -167,14 +167,11 @@ impl Core {
 
     /// Open a server transaction, if there is room.
     pub(crate) fn serve(&mut self, source: Source, request: &Request) -> Option<u64> {
-        match transactions::receive_request(&mut self.cx, source.flow, request) {
-            Incoming::New(server) => Some(server),
-            Incoming::Absorbed => None,
-            Incoming::Full => {
-                self.refuse_silently(source, "transactions-full");
-                None
-            }
+        let server = transactions::receive_request(&mut self.cx, source.flow, request);
+        if server.is_none() {
+            self.refuse_silently(source, "transactions-full");
         }
+        server
     }
 
     /// Answer a request of a known peer with a status alone; a stranger's with silence.
@@ -259,6 +256,16 @@ impl Core {
         }
         if request.method != Method::Cancel && self.bad_basics(source, request) {
             return;
+        }
+        // RFC 3261 §8.2.2.2: the same request by another path. §16.3: one of ours that has come back.
+        for (bad, reason) in [
+            (self.cx.transactions.is_merged(request), "merged"),
+            (self.cx.transactions.is_looped(request), "loop"),
+        ] {
+            if bad {
+                self.refuse(source, request, 482, reason);
+                return;
+            }
         }
         match request.method {
             Method::Invite => self.invite(source, request),

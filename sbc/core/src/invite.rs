@@ -22,7 +22,8 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        if self.bad_invite(source, request) {
+        if request.headers.contacts.len() != 1 {
+            self.refuse(source, request, 400, "contact");
             return;
         }
         let offer = match outgoing::offer_of(request) {
@@ -71,33 +72,6 @@ impl Core {
         };
         transactions::respond_plain(&mut self.cx, server, 100);
         self.begin(source, request, server, way, (calling, called), offer);
-    }
-
-    /// What an INVITE must get right besides.
-    fn bad_invite(&mut self, source: Source, request: &Request) -> bool {
-        // RFC 3261 §8.2.2.2: the same request by another path.
-        if self.is_merged(request) {
-            self.refuse(source, request, 482, "merged");
-        } else if request.headers.contacts.len() != 1 {
-            self.refuse(source, request, 400, "contact");
-        } else {
-            return false;
-        }
-        true
-    }
-
-    /// Whether a live call was made by the same request.
-    fn is_merged(&self, request: &Request) -> bool {
-        let call_id = request.headers.call_id.text().to_string();
-        let (first, last) = (
-            (call_id.clone(), String::new()),
-            (call_id, "\u{10ffff}".to_owned()),
-        );
-        self.cx
-            .dialogs
-            .range(first..=last)
-            .filter_map(|(_, (call, _))| self.calls.get(call))
-            .any(|call| call.was_made_by(request))
     }
 
     /// Rates and numbers of calls.

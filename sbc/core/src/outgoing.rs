@@ -1,5 +1,5 @@
-//! Everything that leaves, built from typed fields: requests of our own, responses, ACK and CANCEL; and what is read of
-//! requests for them. No other module writes a header field.
+//! Everything that leaves, built from typed fields: requests of our own and responses; and what is read of requests for them.
+//! No other module writes a header field (CANCEL and the ACK for a refusal follow from their INVITE by the standard).
 
 use std::net::SocketAddr;
 
@@ -7,8 +7,7 @@ use broker_proto::{policy::AddedField, settings::Transport};
 use sbc_sip::{
     digest::Auth,
     headers::{
-        self, CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr,
-        RetryAfter, Via,
+        CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr, RetryAfter, Via,
     },
     limits::Limits,
     message::{self, BodyPart, Framing, Message, Request, Response},
@@ -105,11 +104,7 @@ pub(crate) struct RequestDraft<'a> {
 pub(crate) fn request(cx: &mut Context, hop: &NextHop, draft: RequestDraft<'_>) -> Request {
     let own = transport::own_address(cx, hop).unwrap_or(hop.peer());
     let branch = cx.identity.branch();
-    let transport = match hop.transport() {
-        Transport::Udp => headers::Transport::Udp,
-        Transport::Tcp => headers::Transport::Tcp,
-        Transport::Tls => headers::Transport::Tls,
-    };
+    let transport = transport::via_word(hop.transport());
     let cseq = Cseq {
         number: draft.cseq,
         method: draft.method.clone(),
@@ -232,29 +227,6 @@ pub(crate) fn add_fields(headers: &mut Headers, added: &[AddedField]) {
             headers.push(field);
         }
     }
-}
-
-/// CANCEL for an INVITE of ours: RFC 3261 §9.1.
-pub(crate) fn cancel_of(invite: &Request) -> Request {
-    derived(invite, Method::Cancel, invite.headers.to.clone())
-}
-
-/// ACK for a refusal of an INVITE of ours: RFC 3261 §17.1.1.3.
-pub(crate) fn ack_of(invite: &Request, response: &Response) -> Request {
-    derived(invite, Method::Ack, response.headers.to.clone())
-}
-
-fn derived(invite: &Request, method: Method, to: NameAddr) -> Request {
-    let from = &invite.headers;
-    let cseq = Cseq {
-        number: from.cseq.number,
-        method: method.clone(),
-    };
-    let via = from.vias.first().cloned().into_iter().collect();
-    let mut headers = Headers::new(via, from.from.clone(), to, from.call_id.clone(), cseq);
-    headers.routes = from.routes.clone();
-    headers.push(Field::MaxForwards(70));
-    Request::new(method, invite.uri.clone(), headers)
 }
 
 /// Typed parts of a response of ours.
@@ -393,36 +365,6 @@ pub(crate) fn user_agent(request: &Request) -> &str {
         .headers
         .text(&HeaderName::UserAgent)
         .map_or("", |text| text.as_str())
-}
-
-/// Branch of the top Via.
-pub(crate) fn branch(vias: &[Via]) -> String {
-    vias.first()
-        .and_then(Via::branch)
-        .map(|branch| branch.to_string())
-        .unwrap_or_default()
-}
-
-/// What tells a request's transaction from others of its source: branch and sent-by, or for a sender that knows no such
-/// branch the parts that RFC 3261 §17.2.3 names instead.
-pub(crate) fn transaction_name(request: &Request) -> (String, String) {
-    let Some(via) = request.top_via() else {
-        return (String::new(), String::new());
-    };
-    let sent_by = via.sent_by.to_string();
-    match via.rfc3261_branch() {
-        Some(branch) => (branch.to_string(), sent_by),
-        None => {
-            let from = request.from().tag().map_or("", |tag| tag.as_str());
-            let name = format!(
-                "{} {} {from} {} {via}",
-                request.call_id(),
-                request.cseq().number,
-                request.uri()
-            );
-            (name, sent_by)
-        }
-    }
 }
 
 /// The same address without tag and display name.

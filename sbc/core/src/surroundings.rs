@@ -151,6 +151,19 @@ impl Surroundings {
         }
     }
 
+    /// Whether the settings name this very address and port as a trunk's or the registrar's.
+    pub(crate) fn is_configured(&self, zone: ZoneId, peer: SocketAddr) -> bool {
+        let registrar = self
+            .registrar()
+            .is_some_and(|registrar| registrar.zone == zone && registrar.addresses.contains(&peer));
+        registrar
+            || self
+                .settings
+                .trunks
+                .iter()
+                .any(|trunk| trunk.zone == zone && trunk.addresses.contains(&peer))
+    }
+
     /// The callers of the routing table that a source counts as.
     pub(crate) fn origins(&self, peer: Peer, registered: bool) -> Vec<Origin> {
         let mut origins = Vec::new();

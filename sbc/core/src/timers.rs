@@ -1,4 +1,5 @@
-//! All timers of the core: one queue, one deadline per key. Setting a key again moves it; there is no other clock.
+//! All timers of the core but those of transactions, whose layer keeps its own: one queue, one deadline per key. Setting
+//! a key again moves it.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -7,10 +8,6 @@ use crate::call::CallTimer;
 /// What a deadline is for; at most one deadline each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TimerKey {
-    /// A client transaction by its number.
-    Client(u64),
-    /// A server transaction by its number.
-    Server(u64),
     /// A call and which of its timers.
     Call(u64, CallTimer),
     /// Expiry of a binding, by its number.
@@ -90,13 +87,13 @@ mod tests {
         let start = epoch();
         let second = Duration::from_secs(1);
         let mut timers = Timers::default();
-        timers.set(TimerKey::Client(1), start + second);
-        timers.set(TimerKey::Client(2), start + second);
-        timers.set(TimerKey::Client(1), start + second);
+        timers.set(TimerKey::Binding(1), start + second);
+        timers.set(TimerKey::Binding(2), start + second);
+        timers.set(TimerKey::Binding(1), start + second);
         assert_eq!(timers.len(), 2);
         assert_eq!(timers.expired(start), None);
-        assert_eq!(timers.expired(start + second), Some(TimerKey::Client(2)));
-        assert_eq!(timers.expired(start + second), Some(TimerKey::Client(1)));
+        assert_eq!(timers.expired(start + second), Some(TimerKey::Binding(2)));
+        assert_eq!(timers.expired(start + second), Some(TimerKey::Binding(1)));
         assert_eq!(timers.next(), None);
     }
 

@@ -1,7 +1,11 @@
 //! Ways for octets to leave: datagrams by the listener's own socket, streams by connections that a peer opened or that
 //! we asked for. RFC 3261 §18; RFC 5626 §4.4.1 for the keep-alive.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use broker_proto::{
     RequestId,
@@ -9,7 +13,7 @@ use broker_proto::{
     settings::{Transport, ZoneId},
 };
 
-use sbc_sip::framing::Stream;
+use sbc_sip::{framing::Stream, headers};
 
 use crate::{
     context::Context,
@@ -24,6 +28,11 @@ use crate::{
 const WAITING: usize = 32;
 /// How long an unfinished message may stay so (RFC 4475 §3.1.2.2): 64*T1, as any transaction.
 const UNFINISHED: Duration = Duration::from_secs(32);
+
+/// How long a peer to which no stream could be made gets datagrams of any size.
+const STREAM_AGAIN: Duration = Duration::from_secs(600);
+/// Such peers at most; only configured ones can get here.
+const NO_STREAM: usize = 256;
 
 /// How long a stranger's connection may be idle; what is in use is kept longer by who uses it.
 const STRANGER_IDLE: Duration = Duration::from_secs(60);
@@ -85,6 +94,15 @@ pub(crate) const fn word(transport: Transport) -> &'static str {
     }
 }
 
+/// Word of a transport in a Via.
+pub(crate) const fn via_word(transport: Transport) -> headers::Transport {
+    match transport {
+        Transport::Udp => headers::Transport::Udp,
+        Transport::Tcp => headers::Transport::Tcp,
+        Transport::Tls => headers::Transport::Tls,
+    }
+}
+
 /// There is no way there: no listener of that family, the connection is gone or refused, too much waits already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable;
@@ -110,9 +128,17 @@ struct Connecting {
 pub(crate) struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     connecting: BTreeMap<RequestId, Connecting>,
+    /// Peers that take datagrams only, each until it is tried again.
+    no_stream: BTreeMap<(ZoneId, SocketAddr), Instant>,
 }
 
 impl Connections {
+    /// Whether a peer that is reached by datagrams may be tried by a stream.
+    pub(crate) fn may_stream(&mut self, now: Instant, zone: ZoneId, peer: SocketAddr) -> bool {
+        self.no_stream.retain(|_, until| *until > now);
+        !self.no_stream.contains_key(&(zone, peer)) && self.no_stream.len() < NO_STREAM
+    }
+
     /// How many are open or being made.
     pub(crate) fn len(&self) -> usize {
         self.open.len() + self.connecting.len()
@@ -136,14 +162,17 @@ impl Connections {
     }
 
     /// Client transactions whose message waits for a connection that will not come.
-    pub(crate) fn refused(&mut self, id: RequestId) -> Vec<u64> {
-        let waiting = self
-            .connecting
-            .remove(&id)
-            .map(|connecting| connecting.waiting);
-        waiting
+    pub(crate) fn refused(&mut self, now: Instant, id: RequestId) -> Vec<u64> {
+        let Some(asked) = self.connecting.remove(&id) else {
+            return Vec::new();
+        };
+        if asked.transport == Transport::Tcp {
+            self.no_stream
+                .insert((asked.zone, asked.peer), now + STREAM_AGAIN);
+        }
+        asked
+            .waiting
             .into_iter()
-            .flatten()
             .filter_map(|(client, _)| client)
             .collect()
     }

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use sbc_sip::limits::Limits;
 use sbc_sip::message::{Framing, Message, Request, Response, parse};
 use sbc_sip::status::StatusCode;
-use sbc_sip::transaction::{ClientId, Flow, Inbound, Layer, LayerLimits, ServerId, Timers};
+use sbc_sip::transaction::{ClientId, Flow, Layer, LayerLimits, ServerId, Timers};
 
 #[derive(Clone)]
 struct Way(u8);
@@ -52,7 +52,7 @@ fn answer(request: &Request, choice: u8) -> Response {
 }
 
 fuzz_target!(|octets: &[u8]| {
-    let mut layer = Layer::<Way>::new(
+    let mut layer = Layer::<Way, (), ()>::new(
         LayerLimits {
             clients: 4,
             servers: 4,
@@ -67,15 +67,20 @@ fuzz_target!(|octets: &[u8]| {
         now += Duration::from_millis(u64::from(three[2] >> 2) * 50);
         layer.handle_timeout(now);
         match what % 7 {
-            0 => clients.extend(layer.request(now, *request(choice), way)),
-            1 => match layer.handle_request(now, request(choice), way) {
-                Inbound::Request(id, request)
-                | Inbound::Cancel(id, _, request)
-                | Inbound::Merged(id, request) => {
-                    servers.push((id, request));
+            0 => {
+                let request = *request(choice);
+                let octets = request.to_bytes();
+                let patience = Duration::from_secs(32);
+                clients.push(layer.request(now, (request, octets), way, (), patience));
+            }
+            1 => {
+                let request = request(choice);
+                let taken = layer.absorb(now, &request, &way) || choice & 3 == 1;
+                if !taken {
+                    let served = layer.serve(now, &request, way, ());
+                    servers.extend(served.map(|id| (id, request)));
                 }
-                _ => {}
-            },
+            }
             2 => {
                 if let Some((id, request)) = servers.get(usize::from(choice) % servers.len().max(1))
                 {
@@ -92,12 +97,12 @@ fuzz_target!(|octets: &[u8]| {
             }
             5 => {
                 if let Some(id) = clients.get(usize::from(choice) % clients.len().max(1)) {
-                    layer.handle_client_unreachable(*id);
+                    layer.handle_unreachable(*id);
                 }
             }
             _ => {
                 if let Some((id, _)) = servers.get(usize::from(choice) % servers.len().max(1)) {
-                    layer.handle_server_unreachable(*id);
+                    layer.acknowledged(now, *id);
                 }
             }
         }
@@ -108,10 +113,10 @@ fuzz_target!(|octets: &[u8]| {
     }
     // What only its user can end: an INVITE that rings, and a request that nobody answered.
     for id in clients {
-        layer.handle_client_unreachable(id);
+        layer.handle_unreachable(id);
     }
     for (id, _) in servers {
-        layer.forget(id);
+        layer.forget(now, id);
     }
     while let Some(due) = layer.poll_timeout() {
         assert!(due < now + Duration::from_secs(3_600));

@@ -75,12 +75,7 @@ impl Call {
         }
         *interval = (*interval * 2).min(T2);
         let next = (cx.now + *interval).min(*until);
-        let response = response.clone();
-        let Some(leg) = self.leg(server_side) else {
-            return;
-        };
-        let hop = leg.hop;
-        transactions::send_success_again(cx, hop, &response);
+        transactions::send_success_again(cx, exchange.server, response);
         cx.timers
             .set(TimerKey::Call(self.id, CallTimer::Acknowledge), next);
     }

@@ -33,7 +33,7 @@ use broker_proto::{
     status::{CallInfo, LegInfo},
 };
 use sbc_media::relay::{MediaEvent, Side};
-use sbc_sip::{headers::DisplayName, message::Request, sdp::SessionDescription};
+use sbc_sip::{headers::DisplayName, sdp::SessionDescription};
 
 use crate::{
     context::Context,
@@ -144,7 +144,6 @@ pub(crate) struct Call {
     since: Instant,
     answered_at: Option<Instant>,
     ended_at: Option<Instant>,
-    first_cseq: u32,
     status: u16,
     ended_by: &'static str,
     recorded: bool,
@@ -189,7 +188,6 @@ impl Call {
             since: cx.now,
             answered_at: None,
             ended_at: None,
-            first_cseq: start.cseq,
             status: 0,
             ended_by: "",
             recorded: false,
@@ -320,13 +318,6 @@ impl Call {
     /// Whether a lease is one of this call's.
     pub(crate) fn holds(&self, lease: broker_proto::broker::LeaseId) -> bool {
         self.media.holds(lease)
-    }
-
-    /// Whether the caller's INVITE was this request, come by another path.
-    pub(crate) fn was_made_by(&self, request: &Request) -> bool {
-        self.a.call_id == request.headers.call_id.text().as_str()
-            && self.a.remote_tag.as_deref() == request.headers.from.tag().map(|tag| tag.as_str())
-            && self.first_cseq == request.headers.cseq.number
     }
 
     /// Whether a source may speak in the dialog of a leg: a client by the way that the dialog came by and no other, a

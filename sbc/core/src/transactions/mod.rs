@@ -1,47 +1,49 @@
-//! All transactions: matched, timed, answered. RFC 3261 §17, with the Accepted state of RFC 6026.
+//! All transactions of the core: `sbc_sip::transaction`'s layer (RFC 3261 §17, RFC 6026) with what the core keeps beside
+//! each, and the ways that its messages go. The functions here are all that the rest of the core sees of it.
 //!
 //! A request that leaves has an [`Owner`]; what becomes of it is an [`Event`], taken by the core after each input. A
-//! request that comes in gets a number by which whoever serves it answers.
+//! request that comes in gets a number by which whoever serves it answers. Answers go back the way that the request came
+//! (RFC 3261 §18.2.2, RFC 3581: by its source address on UDP, by its connection on a stream).
 
-mod client;
-mod server;
+mod way;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration, time::Instant};
 
-use broker_proto::settings::ZoneId;
+use broker_proto::settings::{Transport, ZoneId};
 use sbc_media::relay::Side;
-use sbc_sip::message::Response;
-
-pub(crate) use client::{
-    cancel, receive_response, request, request_within, send_ack, send_success_again, unreachable,
-};
-pub(crate) use server::{
-    Incoming, absorb, acknowledged, belongs_to, call_of, forget_server, invite_of_cancel,
-    receive_request, respond, respond_plain,
+use sbc_sip::{
+    message::{Request, Response},
+    method::Method,
+    status::StatusCode,
+    transaction::{self, ClientEnd, ClientId, Layer, LayerLimits, Of, ServerEnd, ServerId, Timers},
 };
 
-use client::Client;
-use server::Server;
-
-use crate::context::Context;
+use crate::{
+    context::Context,
+    outgoing::{self, Answer},
+    transport::{self, Flow, NextHop},
+};
 
 /// Estimate of the round trip (RFC 3261 §17.1.1.1).
 pub(crate) const T1: Duration = Duration::from_millis(500);
 /// Longest wait between retransmissions of a request that is not INVITE, or of a response to INVITE.
 pub(crate) const T2: Duration = Duration::from_secs(4);
 /// Longest time a message stays in the network.
-pub(crate) const T4: Duration = Duration::from_secs(5);
+const T4: Duration = Duration::from_secs(5);
 /// 64*T1: timers B, F, H, J, L, M.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(32);
-/// Timer D: at least 32 s on unreliable transports.
-const TIMER_D: Duration = Duration::from_secs(32);
 
-/// Server transactions at most; a request beyond is not served.
-const SERVERS: usize = 50_000;
+const TIMERS: Timers = Timers {
+    t1: T1,
+    t2: T2,
+    t4: T4,
+};
+
+/// An INVITE that was answered stays for 64*T1 on our side as client (some 300 octets), for T4 after the ACK as server.
+const LIMITS: LayerLimits = LayerLimits {
+    clients: 400_000,
+    servers: 100_000,
+};
 
 /// What a request of a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +55,10 @@ pub(crate) enum Task {
 }
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// Nobody wants to know.
+    #[default]
     Nobody,
     /// A call.
     Call { call: u64, side: Side, task: Task },
@@ -84,53 +87,346 @@ pub(crate) enum Event {
     ServerEnded { server: u64 },
 }
 
-/// What tells one server transaction from another (RFC 3261 §17.2.3), and one source from another.
-type ServerKey = (ZoneId, IpAddr, String, String, String);
+/// What is kept with a client transaction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    owner: Owner,
+    /// The datagram's way, for a request that was too large for one and goes by a stream.
+    small: Option<NextHop>,
+}
+
+/// What is kept with a server transaction.
+#[derive(Debug)]
+struct Served {
+    /// To tag of responses that make no dialog.
+    tag: String,
+    /// The call that an INVITE belongs to.
+    call: Option<u64>,
+}
+
+/// One zone and one address share transactions, no others (RFC 3261 §17.2.3 goes by sent-by, which anybody can write).
+impl transaction::Flow for NextHop {
+    type Scope = (ZoneId, IpAddr);
+
+    fn scope(&self) -> Self::Scope {
+        (self.zone(), self.peer().ip())
+    }
+
+    fn is_reliable(&self) -> bool {
+        self.transport() != Transport::Udp
+    }
+}
 
 /// The tables.
-#[derive(Default)]
 pub(crate) struct Transactions {
-    clients: BTreeMap<u64, Client>,
-    /// By branch and method.
-    branches: BTreeMap<(String, String), u64>,
-    servers: BTreeMap<u64, Server>,
-    keys: BTreeMap<ServerKey, u64>,
-    events: VecDeque<Event>,
+    layer: Layer<NextHop, Asked, Served>,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self {
+            layer: Layer::new(LIMITS, TIMERS),
+        }
+    }
 }
 
 impl Transactions {
-    /// Something that became of a transaction and has not been dealt with.
-    pub(crate) fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
     /// Client transactions under way.
     pub(crate) fn clients(&self) -> usize {
-        self.clients.len()
+        self.layer.len().0
     }
 
     /// Server transactions under way.
     pub(crate) fn servers(&self) -> usize {
-        self.servers.len()
+        self.layer.len().1
     }
 
     /// Whether a request of ours has no final response yet.
     pub(crate) fn awaits_answers(&self) -> bool {
-        self.clients.values().any(Client::is_pending)
+        self.layer.awaits_responses()
     }
 
     /// Whether an INVITE of ours has no final response yet.
     pub(crate) fn is_inviting(&self, client: u64) -> bool {
-        self.clients.get(&client).is_some_and(Client::is_pending)
+        self.layer.client(ClientId(client)).is_some()
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.layer.poll_timeout()
+    }
+
+    /// Whether the same request is being served that came by another way. RFC 3261 §8.2.2.2.
+    pub(crate) fn is_merged(&self, request: &Request) -> bool {
+        self.layer.is_merged(request)
+    }
+
+    /// Whether a request is one of ours that has come back unchanged: a Via of ours in it, and the Request-URI with which
+    /// we sent it. With another Request-URI it is a spiral, which is how a proxy inside hands a call back to us. RFC 3261
+    /// §16.3.
+    pub(crate) fn is_looped(&self, request: &Request) -> bool {
+        request.vias().iter().skip(1).any(|via| {
+            self.layer
+                .sent(via, &request.method)
+                .is_some_and(|sent| sent.uri == request.uri)
+        })
     }
 }
 
-/// A client transaction's deadline has come.
-pub(crate) fn client_timer(cx: &mut Context, client: u64) {
-    client::timer(cx, client);
+/// Something that became of a transaction and has not been dealt with.
+pub(crate) fn next_event(cx: &mut Context) -> Option<Event> {
+    loop {
+        match cx.transactions.layer.poll_event()? {
+            transaction::Event::Response(client, asked, response) => {
+                let invite = response.headers.cseq.method == Method::Invite;
+                if invite || response.status.is_final() {
+                    return Some(Event::Response {
+                        client: client.0,
+                        owner: asked.owner,
+                        response,
+                    });
+                }
+            }
+            transaction::Event::ClientEnded(client, asked, end) => {
+                return Some(Event::Ended {
+                    client: client.0,
+                    owner: asked.owner,
+                    failed: failure(cx, end),
+                });
+            }
+            transaction::Event::ServerEnded(server, _, ServerEnd::Unanswered) => {
+                return Some(Event::ServerEnded { server: server.0 });
+            }
+            transaction::Event::ServerEnded(_, _, ServerEnd::NoAck) => {
+                cx.counters.count("sip_unacknowledged_total", "", "");
+            }
+            transaction::Event::ServerEnded(_, _, ServerEnd::Done) => {}
+        }
+    }
 }
 
-/// A server transaction's deadline has come.
-pub(crate) fn server_timer(cx: &mut Context, server: u64) {
-    server::timer(cx, server);
+/// The status that stands for an end without final response. RFC 3261 §8.1.3.1.
+fn failure(cx: &mut Context, end: ClientEnd) -> Option<u16> {
+    let (reason, status) = match end {
+        ClientEnd::Done => return None,
+        ClientEnd::Timeout => ("timeout", 408),
+        ClientEnd::Unreachable => ("unreachable", 503),
+        ClientEnd::NoRoom => ("transactions-full", 503),
+    };
+    cx.counters
+        .count("sip_requests_failed_total", "reason", reason);
+    Some(status)
+}
+
+/// Deadlines of transactions that have come.
+pub(crate) fn handle_timeout(cx: &mut Context) {
+    cx.transactions.layer.handle_timeout(cx.now);
+    flush(cx);
+}
+
+/// Send a request; what becomes of it is an event for its owner.
+pub(crate) fn request(cx: &mut Context, hop: NextHop, request: Request, owner: Owner) -> u64 {
+    request_within(cx, hop, request, owner, TIMEOUT)
+}
+
+/// The same where something must be heard within `patience`, which is less than timer B where there is another target.
+pub(crate) fn request_within(
+    cx: &mut Context,
+    hop: NextHop,
+    request: Request,
+    owner: Owner,
+    patience: Duration,
+) -> u64 {
+    let octets = request.to_bytes();
+    let sized = way::for_size(cx, hop, (request, octets));
+    let asked = Asked {
+        owner,
+        small: sized.small,
+    };
+    let now = cx.now;
+    let client = cx
+        .transactions
+        .layer
+        .request(now, sized.message, sized.hop, asked, patience);
+    flush(cx);
+    client.0
+}
+
+/// The request could not be sent at all: by another way if there is one, otherwise RFC 3261 §8.1.3.1 makes that a 503.
+pub(crate) fn unreachable(cx: &mut Context, number: u64) {
+    let client = ClientId(number);
+    let small = cx
+        .transactions
+        .layer
+        .client(client)
+        .and_then(|(_, asked)| asked.small);
+    let now = cx.now;
+    let rerouted = small.is_some_and(|hop| match way::via_of(cx, &hop) {
+        Some(via) => cx.transactions.layer.reroute(now, client, hop, via),
+        None => false,
+    });
+    if !rerouted {
+        cx.transactions.layer.handle_unreachable(client);
+    }
+    flush(cx);
+}
+
+/// Take an INVITE back: CANCEL as soon as that is allowed.
+pub(crate) fn cancel(cx: &mut Context, number: u64) {
+    let now = cx.now;
+    cx.transactions.layer.cancel(now, ClientId(number));
+    flush(cx);
+}
+
+/// An ACK for a 2xx: no transaction, sent as it is.
+pub(crate) fn send_ack(cx: &mut Context, hop: NextHop, ack: Request) {
+    let bytes = ack.to_bytes();
+    // The far end repeats its 2xx if this does not arrive.
+    let _unreachable = transport::send(cx, &hop, None, bytes);
+}
+
+/// A 2xx to INVITE once more. RFC 3261 §13.3.1.4.
+pub(crate) fn send_success_again(cx: &mut Context, server: u64, response: &Response) {
+    let now = cx.now;
+    cx.transactions
+        .layer
+        .respond(now, ServerId(server), response);
+    flush(cx);
+}
+
+/// A response from the network. `false`: it belongs to no request of ours and is thrown away.
+pub(crate) fn receive_response(cx: &mut Context, flow: &Flow, response: Box<Response>) -> bool {
+    let now = cx.now;
+    let taken = cx
+        .transactions
+        .layer
+        .handle_response(now, response, &NextHop::Flow(*flow));
+    flush(cx);
+    taken
+}
+
+/// Whether a request repeats one that is being served, or acknowledges a refusal: then it is dealt with. Changes no table
+/// otherwise, so anybody may ask.
+pub(crate) fn absorb(cx: &mut Context, flow: &Flow, request: &Request) -> bool {
+    let now = cx.now;
+    let absorbed = cx
+        .transactions
+        .layer
+        .absorb(now, request, &NextHop::Flow(*flow));
+    flush(cx);
+    absorbed
+}
+
+/// A request (no ACK) that is to be served; its number, or none if there is no room.
+pub(crate) fn receive_request(cx: &mut Context, flow: Flow, request: &Request) -> Option<u64> {
+    let served = Served {
+        tag: cx.identity.tag(),
+        call: None,
+    };
+    let hop = way::back(cx, flow, request);
+    let now = cx.now;
+    let server = cx.transactions.layer.serve(now, request, hop, served);
+    server.ok().map(|server| server.0)
+}
+
+/// The INVITE that a CANCEL takes back (RFC 3261 §9.2), if it is being served.
+pub(crate) fn invite_of_cancel(cx: &Context, flow: &Flow, cancel: &Request) -> Option<u64> {
+    let invite = cx
+        .transactions
+        .layer
+        .invite_of(cancel, &NextHop::Flow(*flow))?;
+    Some(invite.0)
+}
+
+/// An INVITE belongs to a call: its CANCEL will be that call's.
+pub(crate) fn belongs_to(cx: &mut Context, number: u64, call: u64) {
+    if let Some(served) = cx.transactions.layer.user_mut(ServerId(number)) {
+        served.call = Some(call);
+    }
+}
+
+/// The call that an INVITE belongs to.
+pub(crate) fn call_of(cx: &Context, number: u64) -> Option<u64> {
+    cx.transactions.layer.server(ServerId(number))?.1.call
+}
+
+/// Answer a request. `None`: its transaction is over or has its final answer.
+pub(crate) fn respond(cx: &mut Context, number: u64, answer: Answer<'_>) -> Option<Response> {
+    let server = ServerId(number);
+    let (request, served) = cx.transactions.layer.server(server)?;
+    if answer.status == StatusCode::REQUEST_TIMEOUT && request.method != Method::Invite {
+        // RFC 4320 §4.2: its sender has given up by now, and would take the 408 for another's.
+        forget_server(cx, number);
+        return None;
+    }
+    let response = outgoing::response(request, &served.tag, answer);
+    let now = cx.now;
+    if !cx.transactions.layer.respond(now, server, &response) {
+        return None;
+    }
+    cx.counters.count(
+        "sip_responses_sent_total",
+        "class",
+        class_word(response.status.as_u16()),
+    );
+    flush(cx);
+    Some(response)
+}
+
+/// Answer a request with a status and nothing else.
+pub(crate) fn respond_plain(cx: &mut Context, number: u64, status: u16) {
+    respond(
+        cx,
+        number,
+        Answer {
+            status: outgoing::status(status),
+            ..Answer::default()
+        },
+    );
+}
+
+/// Never answer a request, nor its repetitions.
+pub(crate) fn forget_server(cx: &mut Context, number: u64) {
+    let now = cx.now;
+    cx.transactions.layer.forget(now, ServerId(number));
+}
+
+/// The ACK of a 2xx came: nothing more is to be taken in but late repetitions of the INVITE.
+pub(crate) fn acknowledged(cx: &mut Context, number: u64) {
+    let now = cx.now;
+    cx.transactions.layer.acknowledged(now, ServerId(number));
+}
+
+/// Sends what transactions have to send.
+fn flush(cx: &mut Context) {
+    while let Some(transmit) = cx.transactions.layer.poll_transmit() {
+        let client = match transmit.of {
+            Of::Request(client) => Some(client),
+            Of::Ack | Of::Response(_) => None,
+        };
+        if transmit.again {
+            cx.counters.count("sip_retransmissions_total", "", "");
+        } else if let Some((request, _)) = client.and_then(|id| cx.transactions.layer.client(id)) {
+            let method = outgoing::method_word(&request.method);
+            cx.counters
+                .count("sip_requests_sent_total", "method", method);
+        }
+        let number = client.map(|client| client.0);
+        let sent = transport::send(cx, &transmit.flow, number, transmit.octets);
+        // What was sent before may have arrived; and the far end repeats what an answer or ACK lost is for.
+        if let (Err(transport::Unreachable), Some(number), false) = (sent, number, transmit.again) {
+            unreachable(cx, number);
+        }
+    }
+}
+
+const fn class_word(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "6xx",
+    }
 }

@@ -1,19 +1,20 @@
 //! The client transaction: RFC 3261 §17.1, for INVITE and for all others; RFC 6026 §8.4. One per request sent, but for the
-//! ACK of a 2xx, which has none. Made by the layer.
+//! ACK of a 2xx, which has none. Made by the layer. What a state needs no more is let go of: the request with its final
+//! response, its octets as soon as nothing is repeated.
 
 use core::time::Duration;
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Timers;
-use crate::headers::{Cseq, Field, Headers, NameAddr};
+use crate::headers::{Cseq, Field, Headers, NameAddr, Transport};
 use crate::message::{Request, Response};
 use crate::method::Method;
+use crate::status::StatusCode;
+use crate::uri::HostPort;
 
 /// States as RFC 3261 §17.1 and RFC 6026 print them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientState {
+enum ClientState {
     /// INVITE is sent, nothing came.
     Calling,
     /// Another request is sent, nothing came.
@@ -28,22 +29,27 @@ pub enum ClientState {
     Terminated,
 }
 
-/// What a client transaction says besides responses.
+/// How a client transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientEvent {
+pub enum ClientEnd {
+    /// Its final response was passed up before.
+    Done,
     /// No final response in time: as if a 408 had come (RFC 3261 §8.1.3.1).
     Timeout,
     /// The transport failed: as if a 503 had come.
     Unreachable,
-    /// Over; the machine may be thrown away.
-    Terminated,
+    /// There were too many transactions already, nothing was sent: as if a 503 had come.
+    NoRoom,
 }
 
 /// One client transaction.
 #[derive(Debug)]
-pub struct ClientTransaction {
-    request: Request,
-    octets: Arc<[u8]>,
+pub(super) struct ClientTransaction {
+    /// Until the final response; what ACK and CANCEL are made of.
+    request: Option<Box<Request>>,
+    invite: bool,
+    /// What is sent again; in Completed the ACK.
+    octets: Vec<u8>,
     reliable: bool,
     timers: Timers,
     state: ClientState,
@@ -52,62 +58,87 @@ pub struct ClientTransaction {
     resend_at: Option<Instant>,
     /// Timer B, F, D, K or M.
     ends_at: Option<Instant>,
-    ack: Option<Arc<[u8]>>,
-    cancel_wanted: bool,
-    may_cancel: bool,
-    transmits: VecDeque<Arc<[u8]>>,
-    events: VecDeque<ClientEvent>,
+    cancel: Cancel,
+    end: Option<ClientEnd>,
+}
+
+/// How far taking an INVITE back has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cancel {
+    No,
+    /// RFC 3261 §9.1: not before a provisional response.
+    Wanted,
+    /// Now.
+    Due,
+    Sent,
+}
+
+/// What a response means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is to be passed up; with an ACK to be sent for a refusal.
+    Up(Option<Vec<u8>>),
+    /// Taken in; with an ACK to be sent again.
+    In(Option<Vec<u8>>),
 }
 
 impl ClientTransaction {
-    /// Sends the request and waits.
-    #[must_use]
-    pub fn new(now: Instant, request: Request, reliable: bool, timers: Timers) -> Self {
-        let octets = Arc::<[u8]>::from(request.to_bytes());
-        let state = if request.method == Method::Invite {
-            ClientState::Calling
-        } else {
-            ClientState::Trying
-        };
+    /// The request, written as `octets`, is being sent. Something must be heard within `patience`, timer B or F.
+    pub(super) fn new(
+        now: Instant,
+        request: Box<Request>,
+        octets: Vec<u8>,
+        reliable: bool,
+        timers: Timers,
+        patience: Duration,
+    ) -> Self {
+        let invite = request.method == Method::Invite;
         Self {
-            transmits: VecDeque::from([Arc::clone(&octets)]),
-            request,
+            request: Some(request),
+            invite,
             octets,
             reliable,
             timers,
-            state,
+            state: ClientTransaction::first_state(invite),
             interval: timers.t1,
             resend_at: (!reliable).then(|| now + timers.t1),
-            ends_at: Some(now + timers.give_up()),
-            ack: None,
-            cancel_wanted: false,
-            may_cancel: false,
-            events: VecDeque::new(),
+            ends_at: Some(now + patience.min(timers.give_up())),
+            cancel: Cancel::No,
+            end: None,
         }
     }
 
-    /// The state.
-    #[must_use]
-    pub const fn state(&self) -> ClientState {
-        self.state
+    const fn first_state(invite: bool) -> ClientState {
+        if invite {
+            ClientState::Calling
+        } else {
+            ClientState::Trying
+        }
     }
 
-    /// The request that was sent.
-    #[must_use]
-    pub const fn request(&self) -> &Request {
-        &self.request
+    /// No final response yet.
+    pub(super) const fn is_pending(&self) -> bool {
+        matches!(
+            self.state,
+            ClientState::Calling | ClientState::Trying | ClientState::Proceeding
+        )
     }
 
-    /// A response that belongs here. `true`: it is to be passed up.
-    pub fn handle_response(&mut self, now: Instant, response: &Response) -> bool {
-        if self.request.method == Method::Invite {
+    /// The request, until its final response came.
+    pub(super) fn request(&self) -> Option<&Request> {
+        self.request.as_deref()
+    }
+
+    /// A response that belongs here.
+    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) -> Taken {
+        if self.invite {
             self.handle_invite_response(now, response)
         } else {
-            self.handle_other_response(now, response)
+            self.handle_other_response(now, response.status)
         }
     }
 
-    fn handle_invite_response(&mut self, now: Instant, response: &Response) -> bool {
+    fn handle_invite_response(&mut self, now: Instant, response: &Response) -> Taken {
         match (self.state, response.status.as_u16()) {
             (ClientState::Calling | ClientState::Proceeding, 0..=199) => {
                 if self.state == ClientState::Calling {
@@ -115,42 +146,44 @@ impl ClientTransaction {
                     self.resend_at = None;
                     // RFC 3261 §17.1.1.2: timer B ends with Calling; how long it may ring is for the user to say.
                     self.ends_at = None;
-                    if self.cancel_wanted {
+                    self.octets = Vec::new();
+                    if self.cancel == Cancel::Wanted {
                         self.allow_cancel(now);
                     }
                 }
-                true
+                Taken::Up(None)
             }
             (ClientState::Calling | ClientState::Proceeding, 200..=299) => {
                 // RFC 6026 §8.4: timer M.
                 self.settle(now, ClientState::Accepted, self.timers.give_up());
-                true
+                Taken::Up(None)
             }
-            (ClientState::Accepted, 200..=299) => true,
+            (ClientState::Accepted, 200..=299) => Taken::Up(None),
             (ClientState::Calling | ClientState::Proceeding, _) => {
-                let ack = Arc::<[u8]>::from(ack_for(&self.request, response).to_bytes());
-                self.transmits.push_back(Arc::clone(&ack));
-                self.ack = Some(ack);
+                let ack = self
+                    .request
+                    .as_deref()
+                    .map(|invite| ack_for(invite, response).to_bytes());
                 self.settle(now, ClientState::Completed, self.timers.d(self.reliable));
-                true
+                if !self.reliable {
+                    self.octets = ack.clone().unwrap_or_default();
+                }
+                Taken::Up(ack)
             }
-            (ClientState::Completed, 300..) => {
-                self.transmits.extend(self.ack.clone());
-                false
-            }
-            _ => false,
+            (ClientState::Completed, 300..) => Taken::In(Some(self.octets.clone())),
+            _ => Taken::In(None),
         }
     }
 
-    fn handle_other_response(&mut self, now: Instant, response: &Response) -> bool {
-        match (self.state, response.status.is_final()) {
+    fn handle_other_response(&mut self, now: Instant, status: StatusCode) -> Taken {
+        match (self.state, status.is_final()) {
             (ClientState::Trying | ClientState::Proceeding, false) => {
                 if self.state == ClientState::Trying {
                     self.state = ClientState::Proceeding;
                     // RFC 3261 §17.1.2.2: from now on every T2.
                     self.interval = self.timers.t2;
                 }
-                true
+                Taken::Up(None)
             }
             (ClientState::Trying | ClientState::Proceeding, true) => {
                 self.settle(
@@ -158,19 +191,19 @@ impl ClientTransaction {
                     ClientState::Completed,
                     self.timers.linger(self.reliable),
                 );
-                true
+                Taken::Up(None)
             }
-            _ => false,
+            _ => Taken::In(None),
         }
     }
 
-    /// Wants the INVITE taken back. [`Self::take_may_cancel`] says when a CANCEL may be sent: at once, or after the first
+    /// Wants the INVITE taken back. [`Self::take_cancel`] gives the CANCEL when it may be sent: at once, or after the first
     /// provisional response. No effect on other requests and after a final response.
-    pub fn cancel(&mut self, now: Instant) {
-        if self.request.method != Method::Invite || self.cancel_wanted {
+    pub(super) fn cancel(&mut self, now: Instant) {
+        if !self.invite || self.cancel != Cancel::No {
             return;
         }
-        self.cancel_wanted = true;
+        self.cancel = Cancel::Wanted;
         if self.state == ClientState::Proceeding {
             self.allow_cancel(now);
         }
@@ -179,93 +212,113 @@ impl ClientTransaction {
     fn allow_cancel(&mut self, now: Instant) {
         // RFC 3261 §9.1: without a final response 64·T1 later the INVITE counts as cancelled.
         self.ends_at = Some(now + self.timers.give_up());
-        self.may_cancel = true;
+        self.cancel = Cancel::Due;
     }
 
-    /// Whether a CANCEL is to be sent now; says so once. RFC 3261 §9.1.
-    pub const fn take_may_cancel(&mut self) -> bool {
-        core::mem::replace(&mut self.may_cancel, false)
+    /// The CANCEL to be sent now, once. RFC 3261 §9.1.
+    pub(super) fn take_cancel(&mut self) -> Option<Request> {
+        if self.cancel != Cancel::Due {
+            return None;
+        }
+        self.cancel = Cancel::Sent;
+        self.request.as_deref().map(cancel_for)
     }
 
     /// The transport could not deliver.
-    pub fn handle_unreachable(&mut self) {
-        let waiting = matches!(
-            self.state,
-            ClientState::Calling | ClientState::Trying | ClientState::Proceeding
-        );
+    pub(super) fn handle_unreachable(&mut self) {
         // RFC 6026 §7.1: with an ACK that could not be sent the transaction is over too.
-        if waiting || self.state == ClientState::Completed {
-            if waiting {
-                self.events.push_back(ClientEvent::Unreachable);
-            }
-            self.terminate();
+        if self.is_pending() {
+            self.terminate(ClientEnd::Unreachable);
+        } else if self.state == ClientState::Completed {
+            self.terminate(ClientEnd::Done);
         }
     }
 
-    /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.ends_at.is_some_and(|at| at <= now) {
-            if matches!(
-                self.state,
-                ClientState::Calling | ClientState::Trying | ClientState::Proceeding
-            ) {
-                self.events.push_back(ClientEvent::Timeout);
-            }
-            self.terminate();
-        } else if self.resend_at.is_some_and(|at| at <= now) {
-            self.transmits.push_back(Arc::clone(&self.octets));
-            self.interval = match self.state {
-                // Timer A doubles without bound, timer E up to T2.
-                ClientState::Calling => self.interval.saturating_mul(2),
-                ClientState::Trying => self.interval.saturating_mul(2).min(self.timers.t2),
-                _ => self.timers.t2,
-            };
-            self.resend_at = Some(now + self.interval);
+    /// Nothing came and the first transport failed: begins anew by another one, named so in Via. RFC 3261 §18.1.1. Gives
+    /// the octets to send; none if it is too late for that.
+    pub(super) fn restart(
+        &mut self,
+        now: Instant,
+        transport: Transport,
+        sent_by: HostPort,
+        reliable: bool,
+    ) -> Option<Vec<u8>> {
+        if !matches!(self.state, ClientState::Calling | ClientState::Trying) {
+            return None;
         }
+        let request = self.request.as_deref_mut()?;
+        let via = request.headers.vias.first_mut()?;
+        via.transport = transport;
+        via.sent_by = sent_by;
+        let octets = request.to_bytes();
+        self.reliable = reliable;
+        self.interval = self.timers.t1;
+        self.resend_at = (!reliable).then(|| now + self.timers.t1);
+        if !reliable {
+            self.octets.clone_from(&octets);
+        }
+        Some(octets)
+    }
+
+    /// Lets time pass; gives what is to be sent again.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.ends_at.is_some_and(|at| at <= now) {
+            self.terminate(if self.is_pending() {
+                ClientEnd::Timeout
+            } else {
+                ClientEnd::Done
+            });
+            return None;
+        }
+        if self.resend_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        self.interval = match self.state {
+            // Timer A doubles without bound, timer E up to T2.
+            ClientState::Calling => self.interval.saturating_mul(2),
+            ClientState::Trying => self.interval.saturating_mul(2).min(self.timers.t2),
+            _ => self.timers.t2,
+        };
+        self.resend_at = Some(now + self.interval);
+        Some(self.octets.clone())
     }
 
     fn settle(&mut self, now: Instant, state: ClientState, wait: Duration) {
         self.resend_at = None;
         self.state = state;
         self.ends_at = Some(now + wait);
+        self.request = None;
+        self.octets = Vec::new();
         if wait.is_zero() {
-            self.terminate();
+            self.terminate(ClientEnd::Done);
         }
     }
 
-    fn terminate(&mut self) {
+    fn terminate(&mut self, end: ClientEnd) {
         self.state = ClientState::Terminated;
         self.resend_at = None;
         self.ends_at = None;
-        self.events.push_back(ClientEvent::Terminated);
+        self.end = Some(end);
     }
 
     /// When [`Self::handle_timeout`] is due.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         [self.resend_at, self.ends_at].into_iter().flatten().min()
     }
 
-    /// Octets to send.
-    pub fn poll_transmit(&mut self) -> Option<Arc<[u8]>> {
-        self.transmits.pop_front()
-    }
-
-    /// What happened.
-    pub fn poll_event(&mut self) -> Option<ClientEvent> {
-        self.events.pop_front()
+    /// How it ended, if it did.
+    pub(super) const fn end(&self) -> Option<ClientEnd> {
+        self.end
     }
 }
 
 /// The ACK for a final response that is no 2xx. RFC 3261 §17.1.1.3: same branch, To of the response, Route of the INVITE.
-#[must_use]
-pub fn ack_for(invite: &Request, response: &Response) -> Request {
+pub(super) fn ack_for(invite: &Request, response: &Response) -> Request {
     derived(invite, Method::Ack, response.headers.to.clone())
 }
 
 /// The CANCEL for an INVITE. RFC 3261 §9.1: same branch, To without what responses added.
-#[must_use]
-pub fn cancel_for(invite: &Request) -> Request {
+pub(super) fn cancel_for(invite: &Request) -> Request {
     derived(invite, Method::Cancel, invite.headers.to.clone())
 }
 

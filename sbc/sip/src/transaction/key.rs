@@ -1,10 +1,12 @@
 //! What tells one transaction from another: RFC 3261 §17.1.3 and §17.2.3, the rules of RFC 2543 where a branch has no magic
-//! cookie, and §8.2.2.2 for a request that came by two ways. Used by the layer only.
+//! cookie, and §8.2.2.2 for a request that came by two ways. Used by the layer only. A key that is looked up borrows the
+//! message's buffer; one that is kept has its own.
 
-use crate::headers::Via;
+use crate::headers::{CallId, Via};
 use crate::message::Request;
 use crate::method::Method;
 use crate::text::Text;
+use crate::uri::{Host, HostPort};
 
 /// Key of a client transaction: branch and method of CSeq.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +18,7 @@ pub(super) struct ClientKey {
 impl ClientKey {
     pub(super) fn new(top: &Via, method: &Method) -> Option<Self> {
         Some(Self {
-            branch: top.branch()?.detached(),
+            branch: top.branch()?.clone(),
             method: method.clone(),
         })
     }
@@ -28,19 +30,23 @@ pub(super) enum ServerKey {
     /// Branch with the magic cookie, sent-by, method.
     Rfc3261 {
         branch: Text,
-        sent_by: String,
+        sent_by: HostPort,
         method: Method,
     },
     /// Everything that RFC 2543 compares.
-    Rfc2543 {
-        uri: String,
-        from_tag: Option<Text>,
-        to_tag: Option<Text>,
-        call_id: Text,
-        cseq: u32,
-        via: String,
-        method: Method,
-    },
+    Rfc2543(Box<OldKey>),
+}
+
+/// What RFC 2543 compares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OldKey {
+    uri: String,
+    from_tag: Option<Text>,
+    to_tag: Option<Text>,
+    call_id: CallId,
+    cseq: u32,
+    via: String,
+    method: Method,
 }
 
 impl ServerKey {
@@ -61,23 +67,10 @@ impl ServerKey {
         }
         match Self::new(ack)? {
             Self::Rfc3261 { .. } => None,
-            Self::Rfc2543 {
-                uri,
-                from_tag,
-                call_id,
-                cseq,
-                via,
-                method,
-                ..
-            } => Some(Self::Rfc2543 {
-                uri,
-                from_tag,
-                to_tag: None,
-                call_id,
-                cseq,
-                via,
-                method,
-            }),
+            Self::Rfc2543(mut old) => {
+                old.to_tag = None;
+                Some(Self::Rfc2543(old))
+            }
         }
     }
 
@@ -90,31 +83,61 @@ impl ServerKey {
         let via = request.top_via()?;
         let headers = &request.headers;
         Some(match via.rfc3261_branch() {
-            Some(branch) => {
-                let sent_by = via.sent_by.to_string().to_ascii_lowercase();
-                Self::Rfc3261 {
-                    branch: branch.detached(),
-                    sent_by,
-                    method,
-                }
-            }
-            None => Self::Rfc2543 {
+            Some(branch) => Self::Rfc3261 {
+                branch: branch.clone(),
+                sent_by: folded(&via.sent_by),
+                method,
+            },
+            None => Self::Rfc2543(Box::new(OldKey {
                 uri: request.uri.to_string(),
                 from_tag: headers.from.tag().map(Text::detached),
                 to_tag: headers.to.tag().map(Text::detached),
-                call_id: headers.call_id.text().detached(),
+                call_id: headers.call_id.detached(),
                 cseq: headers.cseq.number,
                 via: via.to_string(),
                 method,
-            },
+            })),
         })
+    }
+
+    /// The same in buffers of its own.
+    pub(super) fn detached(self) -> Self {
+        match self {
+            Self::Rfc3261 {
+                branch,
+                sent_by,
+                method,
+            } => Self::Rfc3261 {
+                branch: branch.detached(),
+                sent_by: HostPort {
+                    host: sent_by.host.detached(),
+                    port: sent_by.port,
+                },
+                method,
+            },
+            old => old,
+        }
+    }
+}
+
+/// Host names are compared without regard to case.
+fn folded(sent_by: &HostPort) -> HostPort {
+    let host = match &sent_by.host {
+        Host::Name(name) if name.bytes().any(|octet| octet.is_ascii_uppercase()) => {
+            Host::Name(Text::from(name.to_ascii_lowercase()))
+        }
+        host => host.clone(),
+    };
+    HostPort {
+        host,
+        port: sent_by.port,
     }
 }
 
 /// What a request that came by two ways has twice: Call-ID, tag of From, CSeq. RFC 3261 §8.2.2.2.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeKey {
-    call_id: Text,
+    call_id: CallId,
     from_tag: Option<Text>,
     cseq: u32,
     method: Method,
@@ -128,10 +151,19 @@ impl MergeKey {
             return None;
         }
         Some(Self {
-            call_id: headers.call_id.text().detached(),
-            from_tag: headers.from.tag().map(Text::detached),
+            call_id: headers.call_id.clone(),
+            from_tag: headers.from.tag().cloned(),
             cseq: headers.cseq.number,
             method: request.method.clone(),
         })
+    }
+
+    /// The same in buffers of its own.
+    pub(super) fn detached(self) -> Self {
+        Self {
+            call_id: self.call_id.detached(),
+            from_tag: self.from_tag.as_ref().map(Text::detached),
+            ..self
+        }
     }
 }

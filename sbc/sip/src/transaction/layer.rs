@@ -1,16 +1,23 @@
 //! The transaction layer: all transactions of one core, matched by their keys, bounded in number, with one clock. `F` is the
-//! core's way to a peer (listener and address, or connection).
+//! core's way to a peer (listener and address, or connection), `C` what it keeps with a client transaction (who asked),
+//! `S` with a server transaction (who answers).
+//!
+//! A request that comes in is first shown to [`Layer::absorb`], which changes no table: so the core may judge its sender
+//! before any memory is spent on it. Only [`Layer::serve`] opens a transaction.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::client::{ClientTransaction, Taken};
 use super::key::{ClientKey, MergeKey, ServerKey};
-use super::{ClientEvent, ClientTransaction, ServerEvent, ServerTransaction, Timers, cancel_for};
+use super::server::{ServerState, ServerTransaction};
+use super::{ClientEnd, ServerEnd, Timers};
+use crate::headers::{Transport, Via};
 use crate::message::{Request, Response};
 use crate::method::Method;
+use crate::uri::HostPort;
 
 /// A way to a peer.
 pub trait Flow: Clone {
@@ -26,11 +33,11 @@ pub trait Flow: Clone {
 
 /// Number of a client transaction; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(u64);
+pub struct ClientId(pub u64);
 
 /// Number of a server transaction; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerId(u64);
+pub struct ServerId(pub u64);
 
 /// How many transactions there may be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +46,6 @@ pub struct LayerLimits {
     pub clients: usize,
     /// Server transactions.
     pub servers: usize,
-}
-
-impl Default for LayerLimits {
-    fn default() -> Self {
-        Self {
-            clients: 50_000,
-            servers: 50_000,
-        }
-    }
 }
 
 /// There are as many transactions as there may be.
@@ -61,58 +59,51 @@ pub struct Transmit<F> {
     /// By which way.
     pub flow: F,
     /// The message.
-    pub octets: Arc<[u8]>,
+    pub octets: Vec<u8>,
+    /// What it is.
+    pub of: Of,
+    /// It was sent before.
+    pub again: bool,
 }
 
-/// What became of a request that came in.
-#[derive(Debug)]
-pub enum Inbound {
-    /// A new request, to be answered by its number.
-    Request(ServerId, Box<Request>),
-    /// A CANCEL, to be answered by its number, and the INVITE that it is for, if there is one.
-    Cancel(ServerId, Option<ServerId>, Box<Request>),
-    /// An ACK that belongs to no transaction: for a 2xx, to be matched to its dialog.
-    Ack(Box<Request>),
-    /// Taken in: a retransmission, or an ACK for a refusal.
-    Absorbed,
-    /// The same request came by another way: 482. RFC 3261 §8.2.2.2.
-    Merged(ServerId, Box<Request>),
-    /// No room for another transaction.
-    Full(Box<Request>),
-}
-
-/// What became of a response that came in.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It is for the user of this transaction.
-    Response(ClientId, Box<Response>),
-    /// Taken in: a retransmission.
-    Absorbed,
-    /// It belongs to nothing that was asked, and is thrown away.
-    Stray,
-}
-
-/// What transactions say besides messages.
+/// What octets to send are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// See [`ClientEvent`]; after [`ClientEvent::Terminated`] the number means nothing.
-    Client(ClientId, ClientEvent),
-    /// See [`ServerEvent`]; after [`ServerEvent::Terminated`] the number means nothing.
-    Server(ServerId, ServerEvent),
+pub enum Of {
+    /// The request of a client transaction; whoever can not send it calls [`Layer::handle_unreachable`].
+    Request(ClientId),
+    /// The ACK for a refusal.
+    Ack,
+    /// A response.
+    Response(ServerId),
 }
 
-struct Client<F> {
+/// What became of a transaction.
+#[derive(Debug)]
+pub enum Event<C, S> {
+    /// A response for the user of a client transaction.
+    Response(ClientId, C, Box<Response>),
+    /// A client transaction is over.
+    ClientEnded(ClientId, C, ClientEnd),
+    /// A server transaction is over.
+    ServerEnded(ServerId, S, ServerEnd),
+}
+
+struct Client<F, C> {
     machine: ClientTransaction,
     flow: F,
     key: ClientKey,
+    /// CSeq, for what the branch alone does not tell.
+    number: u32,
+    owner: C,
     due: Option<Instant>,
 }
 
-struct Server<F: Flow> {
+struct Server<F: Flow, S> {
     machine: ServerTransaction,
     flow: F,
     key: (F::Scope, ServerKey),
     merge_key: Option<MergeKey>,
+    user: S,
     due: Option<Instant>,
 }
 
@@ -123,21 +114,21 @@ enum Id {
 }
 
 /// All transactions.
-pub struct Layer<F: Flow> {
+pub struct Layer<F: Flow, C, S> {
     limits: LayerLimits,
     timers: Timers,
     next: u64,
-    clients: BTreeMap<ClientId, Client<F>>,
+    clients: BTreeMap<ClientId, Client<F, C>>,
     client_keys: BTreeMap<ClientKey, ClientId>,
-    servers: BTreeMap<ServerId, Server<F>>,
+    servers: BTreeMap<ServerId, Server<F, S>>,
     server_keys: BTreeMap<(F::Scope, ServerKey), ServerId>,
     merge_keys: BTreeMap<MergeKey, ServerId>,
     clock: BTreeSet<(Instant, Id)>,
     transmits: VecDeque<Transmit<F>>,
-    events: VecDeque<Event>,
+    events: VecDeque<Event<C, S>>,
 }
 
-impl<F: Flow> Layer<F> {
+impl<F: Flow, C: Copy + Default, S> Layer<F, C, S> {
     /// No transactions yet.
     #[must_use]
     pub const fn new(limits: LayerLimits, timers: Timers) -> Self {
@@ -168,23 +159,45 @@ impl<F: Flow> Layer<F> {
         self.len() == (0, 0)
     }
 
-    /// Sends a request whose top Via has a branch of its own. Fails if there is no room; a branch used twice is the
-    /// caller's fault and counts as no room.
+    /// Sends a request whose top Via has a branch of its own, written as `octets`. Something must be heard within
+    /// `patience`, at most timer B or F. Without room it ends at once, as [`ClientEnd::NoRoom`] says; a branch used twice is
+    /// the caller's fault and counts as no room.
     pub fn request(
         &mut self,
         now: Instant,
-        request: Request,
+        (request, octets): (Request, Vec<u8>),
         flow: F,
-    ) -> Result<ClientId, TableFull> {
+        owner: C,
+        patience: Duration,
+    ) -> ClientId {
+        let id = ClientId(self.number());
         let key = request
             .top_via()
             .and_then(|via| ClientKey::new(via, &request.method))
-            .ok_or(TableFull)?;
-        if self.clients.len() >= self.limits.clients || self.client_keys.contains_key(&key) {
-            return Err(TableFull);
-        }
-        let id = ClientId(self.number());
-        let machine = ClientTransaction::new(now, request, flow.is_reliable(), self.timers);
+            .filter(|key| !self.client_keys.contains_key(key))
+            .filter(|_| self.clients.len() < self.limits.clients);
+        let Some(key) = key else {
+            self.events
+                .push_back(Event::ClientEnded(id, owner, ClientEnd::NoRoom));
+            return id;
+        };
+        let (number, reliable) = (request.headers.cseq.number, flow.is_reliable());
+        // What is never sent again need not be kept.
+        let kept = if reliable { Vec::new() } else { octets.clone() };
+        let machine = ClientTransaction::new(
+            now,
+            Box::new(request),
+            kept,
+            reliable,
+            self.timers,
+            patience,
+        );
+        self.transmits.push_back(Transmit {
+            flow: flow.clone(),
+            octets,
+            of: Of::Request(id),
+            again: false,
+        });
         self.client_keys.insert(key.clone(), id);
         self.clients.insert(
             id,
@@ -192,11 +205,13 @@ impl<F: Flow> Layer<F> {
                 machine,
                 flow,
                 key,
+                number,
+                owner,
                 due: None,
             },
         );
         self.settle_client(id);
-        Ok(id)
+        id
     }
 
     /// Takes an INVITE back: CANCEL goes out as soon as it may. The final response to the INVITE still comes.
@@ -204,57 +219,109 @@ impl<F: Flow> Layer<F> {
         if let Some(client) = self.clients.get_mut(&id) {
             client.machine.cancel(now);
         }
-        self.drain_cancel(now, id);
+        self.send_cancel(now, id);
+        self.settle_client(id);
+    }
+
+    /// The request of a client transaction that has no final response yet, and who asked.
+    #[must_use]
+    pub fn client(&self, id: ClientId) -> Option<(&Request, &C)> {
+        let client = self.clients.get(&id)?;
+        Some((client.machine.request()?, &client.owner))
+    }
+
+    /// The request of ours that a Via names, while it has no final response: one further down in a request that comes in
+    /// shows that our own has come back. RFC 3261 §16.3.
+    #[must_use]
+    pub fn sent(&self, via: &Via, method: &Method) -> Option<&Request> {
+        let id = self.client_keys.get(&ClientKey::new(via, method)?)?;
+        self.clients.get(id)?.machine.request()
+    }
+
+    /// Whether any request has no final response yet.
+    #[must_use]
+    pub fn awaits_responses(&self) -> bool {
+        self.clients
+            .values()
+            .any(|client| client.machine.is_pending())
     }
 
     /// Sends a response in a server transaction. `false`: it is over, or its state does not allow it.
     pub fn respond(&mut self, now: Instant, id: ServerId, response: &Response) -> bool {
-        let sent = self
-            .servers
-            .get_mut(&id)
-            .is_some_and(|server| server.machine.respond(now, response));
+        let Some(server) = self.servers.get_mut(&id) else {
+            return false;
+        };
+        let octets = server.machine.respond(now, response);
+        let sent = octets.is_some();
+        self.transmits
+            .extend(octets.map(|octets| answer(id, &server.flow, octets, false)));
         self.settle_server(id);
         sent
     }
 
-    /// The request of a server transaction and the way that it came.
+    /// The request of a server transaction that has no final response yet (as far as responses need it), and what its user
+    /// keeps with it.
     #[must_use]
-    pub fn server(&self, id: ServerId) -> Option<(&Request, &F)> {
-        self.servers
-            .get(&id)
-            .map(|server| (server.machine.request(), &server.flow))
+    pub fn server(&self, id: ServerId) -> Option<(&Request, &S)> {
+        let server = self.servers.get(&id)?;
+        Some((server.machine.request()?, &server.user))
     }
 
-    /// Forgets a server transaction without a word: its sender gets no answer, its retransmissions count as new.
-    pub fn forget(&mut self, id: ServerId) {
-        self.remove_server(id);
+    /// What the user keeps with a server transaction.
+    pub fn user_mut(&mut self, id: ServerId) -> Option<&mut S> {
+        self.servers.get_mut(&id).map(|server| &mut server.user)
     }
 
-    /// A request came in.
-    pub fn handle_request(&mut self, now: Instant, request: Box<Request>, flow: F) -> Inbound {
-        let Some(key) = ServerKey::new(&request) else {
-            return Inbound::Absorbed;
+    /// Never answers a request, and takes its repetitions in.
+    pub fn forget(&mut self, now: Instant, id: ServerId) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.machine.forget(now);
+        }
+        self.settle_server(id);
+    }
+
+    /// The ACK for a 2xx came: the transaction ends when late repetitions of its INVITE can come no more.
+    pub fn acknowledged(&mut self, now: Instant, id: ServerId) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.machine.handle_acknowledged(now);
+        }
+        self.settle_server(id);
+    }
+
+    /// A request came in. `true`: it repeats one that is being served, or acknowledges a refusal, and is dealt with.
+    /// Otherwise nothing changes: an ACK is for its dialog, anything else is new.
+    pub fn absorb(&mut self, now: Instant, request: &Request, flow: &F) -> bool {
+        let Some(id) = self.matching(request, flow) else {
+            return false;
         };
-        let key = (flow.scope(), key);
-        if let Some(id) = self.matching(&key, &request) {
-            return self.handle_again(now, id, request);
+        let Some(server) = self.servers.get_mut(&id) else {
+            return false;
+        };
+        if request.method != Method::Ack {
+            let again = server.machine.handle_retransmission();
+            self.transmits
+                .extend(again.map(|octets| answer(id, &server.flow, octets, true)));
+        } else if matches!(
+            server.machine.state(),
+            ServerState::Accepted | ServerState::Proceeding
+        ) {
+            // The sender of an ACK for a 2xx should have taken a fresh branch; the dialog will know it all the same.
+            return false;
+        } else {
+            server.machine.handle_ack(now);
         }
-        if request.method == Method::Ack {
-            return Inbound::Ack(request);
-        }
-        if self.servers.len() >= self.limits.servers {
-            return Inbound::Full(request);
-        }
-        self.open(now, request, flow, key)
+        self.settle_server(id);
+        true
     }
 
     /// The transaction of a request. By the rules of RFC 2543 an ACK has the tag of the response in its To, which the
     /// INVITE may not have had. RFC 3261 §17.2.3.
-    fn matching(&self, key: &(F::Scope, ServerKey), request: &Request) -> Option<ServerId> {
+    fn matching(&self, request: &Request, flow: &F) -> Option<ServerId> {
+        let key = (flow.scope(), ServerKey::new(request)?);
         let Some(without) = ServerKey::without_to_tag(request) else {
-            return self.server_keys.get(key).copied();
+            return self.server_keys.get(&key).copied();
         };
-        let keys = [key.clone(), (key.0.clone(), without)];
+        let keys = [key.clone(), (key.0, without)];
         let id = keys
             .iter()
             .find_map(|key| self.server_keys.get(key))
@@ -263,43 +330,39 @@ impl<F: Flow> Layer<F> {
         (tag == request.headers.to.tag()).then_some(id)
     }
 
-    fn handle_again(&mut self, now: Instant, id: ServerId, request: Box<Request>) -> Inbound {
-        let Some(server) = self.servers.get_mut(&id) else {
-            return Inbound::Absorbed;
-        };
-        if request.method != Method::Ack {
-            server.machine.handle_retransmission();
-        } else if server.machine.state() == super::ServerState::Accepted {
-            // The sender of an ACK for a 2xx should have taken a fresh branch; the dialog will know it all the same.
-            return Inbound::Ack(request);
-        } else {
-            server.machine.handle_ack(now);
-        }
-        self.settle_server(id);
-        Inbound::Absorbed
+    /// Whether the same request is being served that came by another way: 482. RFC 3261 §8.2.2.2. To be asked about what
+    /// [`Self::absorb`] left.
+    #[must_use]
+    pub fn is_merged(&self, request: &Request) -> bool {
+        MergeKey::new(request).is_some_and(|key| self.merge_keys.contains_key(&key))
     }
 
-    fn open(
+    /// The INVITE that a CANCEL is for, if it is being served.
+    #[must_use]
+    pub fn invite_of(&self, cancel: &Request, flow: &F) -> Option<ServerId> {
+        let key = (flow.scope(), ServerKey::of_invite(cancel)?);
+        self.server_keys.get(&key).copied()
+    }
+
+    /// Opens a server transaction for a request (no ACK) that [`Self::absorb`] left. Fails if there is no room.
+    pub fn serve(
         &mut self,
         now: Instant,
-        request: Box<Request>,
+        request: &Request,
         flow: F,
-        key: (F::Scope, ServerKey),
-    ) -> Inbound {
-        let invite = match request.method {
-            Method::Cancel => ServerKey::of_invite(&request)
-                .and_then(|invite| self.server_keys.get(&(key.0.clone(), invite)).copied()),
-            _ => None,
-        };
-        let merge_key = MergeKey::new(&request);
-        let merged = merge_key
-            .as_ref()
-            .is_some_and(|key| self.merge_keys.contains_key(key));
+        user: S,
+    ) -> Result<ServerId, TableFull> {
+        let key = ServerKey::new(request).ok_or(TableFull)?;
+        let key = (flow.scope(), key.detached());
+        if self.servers.len() >= self.limits.servers || self.server_keys.contains_key(&key) {
+            return Err(TableFull);
+        }
         let id = ServerId(self.number());
-        let machine =
-            ServerTransaction::new(now, (*request).clone(), flow.is_reliable(), self.timers);
+        let machine = ServerTransaction::new(now, request, flow.is_reliable(), self.timers);
         self.server_keys.insert(key.clone(), id);
-        let merge_key = merge_key.filter(|_| !merged);
+        let merge_key = MergeKey::new(request)
+            .filter(|key| !self.merge_keys.contains_key(key))
+            .map(MergeKey::detached);
         if let Some(key) = &merge_key {
             self.merge_keys.insert(key.clone(), id);
         }
@@ -310,61 +373,91 @@ impl<F: Flow> Layer<F> {
                 flow,
                 key,
                 merge_key,
+                user,
                 due: None,
             },
         );
         self.settle_server(id);
-        match request.method {
-            Method::Cancel => Inbound::Cancel(id, invite, request),
-            _ if merged => Inbound::Merged(id, request),
-            _ => Inbound::Request(id, request),
-        }
+        Ok(id)
     }
 
-    /// A response came in.
-    pub fn handle_response(&mut self, now: Instant, response: Box<Response>, flow: &F) -> Outcome {
+    /// A response came in; [`Event::Response`] tells if it is for somebody. `false`: it belongs to nothing that was asked.
+    pub fn handle_response(&mut self, now: Instant, response: Box<Response>, flow: &F) -> bool {
         // RFC 3261 §8.1.3.3: more than one Via means that it is not for us.
         let key = match response.vias() {
             [top] => ClientKey::new(top, &response.headers.cseq.method),
             _ => None,
         };
         let Some(id) = key.and_then(|key| self.client_keys.get(&key).copied()) else {
-            return Outcome::Stray;
+            return false;
         };
         let Some(client) = self.clients.get_mut(&id) else {
-            return Outcome::Stray;
+            return false;
         };
-        let sent = client.machine.request();
         let same = client.flow.scope() == flow.scope()
-            && sent.headers.cseq.number == response.headers.cseq.number
-            && sent.headers.call_id == response.headers.call_id
-            && sent.headers.from.tag() == response.headers.from.tag();
+            && client.number == response.headers.cseq.number
+            && client.machine.request().is_none_or(|sent| {
+                sent.headers.call_id == response.headers.call_id
+                    && sent.headers.from.tag() == response.headers.from.tag()
+            });
         if !same {
-            return Outcome::Stray;
+            return false;
         }
-        let passed = client.machine.handle_response(now, &response);
-        self.drain_cancel(now, id);
-        if passed {
-            Outcome::Response(id, response)
-        } else {
-            Outcome::Absorbed
+        let taken = client.machine.handle_response(now, &response);
+        let (up, ack, again) = match taken {
+            Taken::Up(ack) => (true, ack, false),
+            Taken::In(ack) => (false, ack, true),
+        };
+        self.transmits.extend(ack.map(|octets| Transmit {
+            flow: client.flow.clone(),
+            octets,
+            of: Of::Ack,
+            again,
+        }));
+        if up {
+            self.events
+                .push_back(Event::Response(id, client.owner, response));
         }
+        self.send_cancel(now, id);
+        self.settle_client(id);
+        true
     }
 
     /// A request could not be sent.
-    pub fn handle_client_unreachable(&mut self, id: ClientId) {
+    pub fn handle_unreachable(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.machine.handle_unreachable();
         }
         self.settle_client(id);
     }
 
-    /// A response could not be sent.
-    pub fn handle_server_unreachable(&mut self, id: ServerId) {
-        if let Some(server) = self.servers.get_mut(&id) {
-            server.machine.handle_unreachable();
-        }
-        self.settle_server(id);
+    /// A request could not be sent by its first way: it goes by another, with this transport and address in its Via.
+    /// `false`: an answer came already, or there is no such request. RFC 3261 §18.1.1.
+    pub fn reroute(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        flow: F,
+        (transport, sent_by): (Transport, HostPort),
+    ) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return false;
+        };
+        let octets = client
+            .machine
+            .restart(now, transport, sent_by, flow.is_reliable());
+        let Some(octets) = octets else {
+            return false;
+        };
+        client.flow = flow.clone();
+        self.transmits.push_back(Transmit {
+            flow,
+            octets,
+            of: Of::Request(id),
+            again: true,
+        });
+        self.settle_client(id);
+        true
     }
 
     /// Lets time pass.
@@ -375,14 +468,23 @@ impl<F: Flow> Layer<F> {
                 Id::Client(id) => {
                     if let Some(client) = self.clients.get_mut(&id) {
                         client.due = None;
-                        client.machine.handle_timeout(now);
+                        let again = client.machine.handle_timeout(now);
+                        self.transmits.extend(again.map(|octets| Transmit {
+                            flow: client.flow.clone(),
+                            octets,
+                            of: Of::Request(id),
+                            again: true,
+                        }));
                     }
                     self.settle_client(id);
                 }
                 Id::Server(id) => {
                     if let Some(server) = self.servers.get_mut(&id) {
                         server.due = None;
-                        server.machine.handle_timeout(now);
+                        let due = server.machine.handle_timeout(now);
+                        self.transmits.extend(
+                            due.map(|(octets, again)| answer(id, &server.flow, octets, again)),
+                        );
                     }
                     self.settle_server(id);
                 }
@@ -402,7 +504,7 @@ impl<F: Flow> Layer<F> {
     }
 
     /// What happened.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Event<C, S>> {
         self.events.pop_front()
     }
 
@@ -412,42 +514,31 @@ impl<F: Flow> Layer<F> {
     }
 
     /// Sends the CANCEL that has become due.
-    fn drain_cancel(&mut self, now: Instant, id: ClientId) {
-        let Some((true, flow, cancel)) = self.clients.get_mut(&id).map(|client| {
-            let may = client.machine.take_may_cancel();
-            (
-                may,
-                client.flow.clone(),
-                cancel_for(client.machine.request()),
-            )
-        }) else {
-            self.settle_client(id);
-            return;
-        };
-        self.settle_client(id);
-        // Without room for it the INVITE ends by its own timer.
-        let _ = self.request(now, cancel, flow);
+    fn send_cancel(&mut self, now: Instant, id: ClientId) {
+        let due = self.clients.get_mut(&id).and_then(|client| {
+            let cancel = client.machine.take_cancel()?;
+            Some((cancel, client.flow.clone()))
+        });
+        if let Some((cancel, flow)) = due {
+            let octets = cancel.to_bytes();
+            let patience = self.timers.give_up();
+            // Without room for it the INVITE ends by its own timer.
+            self.request(now, (cancel, octets), flow, C::default(), patience);
+        }
     }
 
     fn settle_client(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        while let Some(octets) = client.machine.poll_transmit() {
-            self.transmits.push_back(Transmit {
-                flow: client.flow.clone(),
-                octets,
-            });
-        }
-        let mut over = false;
-        while let Some(event) = client.machine.poll_event() {
-            over |= event == ClientEvent::Terminated;
-            self.events.push_back(Event::Client(id, event));
-        }
         let due = client.machine.poll_timeout();
         reschedule(&mut self.clock, Id::Client(id), &mut client.due, due);
-        if let Some(client) = over.then(|| self.clients.remove(&id)).flatten() {
-            self.client_keys.remove(&client.key);
+        if let Some(end) = client.machine.end() {
+            self.events
+                .push_back(Event::ClientEnded(id, client.owner, end));
+            if let Some(client) = self.clients.remove(&id) {
+                self.client_keys.remove(&client.key);
+            }
         }
     }
 
@@ -455,35 +546,27 @@ impl<F: Flow> Layer<F> {
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
-        while let Some(octets) = server.machine.poll_transmit() {
-            self.transmits.push_back(Transmit {
-                flow: server.flow.clone(),
-                octets,
-            });
-        }
-        let mut over = false;
-        while let Some(event) = server.machine.poll_event() {
-            over |= event == ServerEvent::Terminated;
-            self.events.push_back(Event::Server(id, event));
-        }
         let due = server.machine.poll_timeout();
         reschedule(&mut self.clock, Id::Server(id), &mut server.due, due);
-        if over {
-            self.remove_server(id);
+        if let Some(end) = server.machine.end()
+            && let Some(server) = self.servers.remove(&id)
+        {
+            self.server_keys.remove(&server.key);
+            if let Some(key) = server.merge_key {
+                self.merge_keys.remove(&key);
+            }
+            self.events
+                .push_back(Event::ServerEnded(id, server.user, end));
         }
     }
+}
 
-    fn remove_server(&mut self, id: ServerId) {
-        let Some(server) = self.servers.remove(&id) else {
-            return;
-        };
-        if let Some(due) = server.due {
-            self.clock.remove(&(due, Id::Server(id)));
-        }
-        self.server_keys.remove(&server.key);
-        if let Some(key) = server.merge_key {
-            self.merge_keys.remove(&key);
-        }
+fn answer<F: Clone>(id: ServerId, flow: &F, octets: Vec<u8>, again: bool) -> Transmit<F> {
+    Transmit {
+        flow: flow.clone(),
+        octets,
+        of: Of::Response(id),
+        again,
     }
 }
 

@@ -1,12 +1,11 @@
-//! The server transaction: RFC 3261 §17.2, for INVITE and for all others; RFC 6026 §8.5 and §8.7. One per request received,
-//! but for ACK. Made by the layer.
+//! The server transaction: RFC 3261 §17.2, for INVITE and for all others; RFC 6026 §8.5 and §8.7, RFC 4320. One per request
+//! received, but for ACK. Made by the layer.
 
 use core::time::Duration;
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Timers;
+use crate::headers::Headers;
 use crate::message::{Request, Response};
 use crate::method::Method;
 use crate::status::StatusCode;
@@ -17,12 +16,12 @@ const TRYING_AFTER: Duration = Duration::from_millis(200);
 
 /// States as RFC 3261 §17.2 and RFC 6026 print them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerState {
+pub(super) enum ServerState {
     /// A request that is no INVITE came; nothing was answered.
     Trying,
     /// INVITE came, or a provisional response was sent.
     Proceeding,
-    /// A final response was sent (to INVITE: 300 and above).
+    /// A final response was sent (to INVITE: 300 and above), or none ever will be.
     Completed,
     /// ACK came for it.
     Confirmed,
@@ -32,26 +31,28 @@ pub enum ServerState {
     Terminated,
 }
 
-/// What a server transaction says.
+/// How a server transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerEvent {
+pub enum ServerEnd {
+    /// Answered, and acknowledged where that is due.
+    Done,
     /// No ACK for a refusal in time.
     NoAck,
-    /// The transport failed.
-    Unreachable,
-    /// Over; the machine may be thrown away.
-    Terminated,
+    /// Nobody answered a request that is no INVITE in the time that its sender waits. RFC 4320 §4.2.
+    Unanswered,
 }
 
 /// One server transaction.
 #[derive(Debug)]
-pub struct ServerTransaction {
-    request: Request,
+pub(super) struct ServerTransaction {
+    /// What responses are made of, until the final one.
+    request: Option<Box<Request>>,
+    invite: bool,
     reliable: bool,
     timers: Timers,
     state: ServerState,
-    /// Last response sent.
-    last: Option<Arc<[u8]>>,
+    /// Last response sent, where it may have to be sent again.
+    last: Option<Vec<u8>>,
     to_tag: Option<Text>,
     trying_at: Option<Instant>,
     interval: Duration,
@@ -59,18 +60,17 @@ pub struct ServerTransaction {
     resend_at: Option<Instant>,
     /// Timer H, I, J or L.
     ends_at: Option<Instant>,
-    transmits: VecDeque<Arc<[u8]>>,
-    events: VecDeque<ServerEvent>,
+    end: Option<ServerEnd>,
 }
 
 impl ServerTransaction {
     /// A request came.
-    #[must_use]
-    pub fn new(now: Instant, request: Request, reliable: bool, timers: Timers) -> Self {
+    pub(super) fn new(now: Instant, request: &Request, reliable: bool, timers: Timers) -> Self {
         let invite = request.method == Method::Invite;
         Self {
             to_tag: request.headers.to.tag().cloned(),
-            request,
+            request: Some(Box::new(skeleton(request))),
+            invite,
             reliable,
             timers,
             state: if invite {
@@ -82,141 +82,165 @@ impl ServerTransaction {
             trying_at: invite.then(|| now + TRYING_AFTER),
             interval: timers.t1,
             resend_at: None,
-            ends_at: None,
-            transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            // RFC 4320: a later answer would come to nobody.
+            ends_at: (!invite).then(|| now + timers.give_up()),
+            end: None,
         }
     }
 
-    /// The state.
-    #[must_use]
-    pub const fn state(&self) -> ServerState {
+    pub(super) const fn state(&self) -> ServerState {
         self.state
     }
 
-    /// The request that came.
-    #[must_use]
-    pub const fn request(&self) -> &Request {
-        &self.request
+    /// The request as far as responses need it, until the final one was sent.
+    pub(super) fn request(&self) -> Option<&Request> {
+        self.request.as_deref()
     }
 
     /// To tag of the last response, or of the request.
-    #[must_use]
-    pub const fn to_tag(&self) -> Option<&Text> {
+    pub(super) const fn to_tag(&self) -> Option<&Text> {
         self.to_tag.as_ref()
     }
 
-    /// The request came again.
-    pub fn handle_retransmission(&mut self) {
+    /// The request came again; gives what is sent again.
+    pub(super) fn handle_retransmission(&self) -> Option<Vec<u8>> {
         // RFC 6026 §7.1: in Accepted it is taken in; the user repeats its 2xx by itself.
-        if matches!(self.state, ServerState::Proceeding | ServerState::Completed) {
-            self.transmits.extend(self.last.clone());
+        match self.state {
+            ServerState::Proceeding | ServerState::Completed => self.last.clone(),
+            _ => None,
         }
     }
 
     /// ACK for a refusal came.
-    pub fn handle_ack(&mut self, now: Instant) {
-        if self.state == ServerState::Completed && self.request.method == Method::Invite {
+    pub(super) fn handle_ack(&mut self, now: Instant) {
+        if self.state == ServerState::Completed && self.invite {
             self.state = ServerState::Confirmed;
             self.resend_at = None;
+            self.last = None;
             self.end_after(now, self.timers.linger(self.reliable));
         }
     }
 
-    /// Sends a response of the user's. `false`: the state does not allow it, nothing is sent. In Accepted a 2xx is sent
+    /// ACK for a 2xx came: what is left is to take in late repetitions of the INVITE, which live no longer than T4. RFC
+    /// 6026 §8.7 would wait for timer L, which is needed only while the ACK is not there.
+    pub(super) fn handle_acknowledged(&mut self, now: Instant) {
+        if self.state == ServerState::Accepted {
+            self.end_after(now, self.timers.linger(self.reliable));
+        }
+    }
+
+    /// Takes a response of the user's; gives its octets, or none if the state does not allow it. In Accepted a 2xx is sent
     /// as often as the user gives it. RFC 6026 §7.1.
-    pub fn respond(&mut self, now: Instant, response: &Response) -> bool {
-        let class = (self.state, response.status.as_u16());
-        let invite = self.request.method == Method::Invite;
-        match class {
-            (ServerState::Trying | ServerState::Proceeding, 0..=199) => {
-                self.state = ServerState::Proceeding;
-            }
-            (ServerState::Trying | ServerState::Proceeding, 200..=299) if invite => {
-                self.state = ServerState::Accepted;
-                self.end_after(now, self.timers.give_up());
-            }
-            (ServerState::Accepted, 200..=299) => {}
-            (ServerState::Trying | ServerState::Proceeding, _) if invite => {
-                self.state = ServerState::Completed;
-                self.resend_at = (!self.reliable).then(|| now + self.timers.t1);
-                self.end_after(now, self.timers.give_up());
-            }
-            (ServerState::Trying | ServerState::Proceeding, _) => {
-                self.state = ServerState::Completed;
-                self.end_after(now, self.timers.j(self.reliable));
-            }
-            _ => return false,
+    pub(super) fn respond(&mut self, now: Instant, response: &Response) -> Option<Vec<u8>> {
+        let open = matches!(self.state, ServerState::Trying | ServerState::Proceeding);
+        let status = response.status;
+        let again = self.state == ServerState::Accepted && status.is_success();
+        if !open && !again {
+            return None;
         }
         self.trying_at = None;
         self.to_tag = response.headers.to.tag().cloned().or(self.to_tag.take());
-        let octets = Arc::<[u8]>::from(response.to_bytes());
-        self.transmits.push_back(Arc::clone(&octets));
-        self.last = Some(octets);
-        true
-    }
-
-    /// The transport could not deliver.
-    pub fn handle_unreachable(&mut self) {
-        if self.state != ServerState::Terminated {
-            self.events.push_back(ServerEvent::Unreachable);
-            self.terminate();
+        let octets = response.to_bytes();
+        if again {
+            return Some(octets);
         }
+        if !status.is_final() {
+            self.state = ServerState::Proceeding;
+            self.last = Some(octets.clone());
+            return Some(octets);
+        }
+        self.request = None;
+        self.last = None;
+        if self.invite && status.is_success() {
+            self.state = ServerState::Accepted;
+            self.end_after(now, self.timers.give_up());
+            return Some(octets);
+        }
+        self.state = ServerState::Completed;
+        if self.invite {
+            self.resend_at = (!self.reliable).then(|| now + self.timers.t1);
+            self.end_after(now, self.timers.give_up());
+        } else {
+            self.end_after(now, self.timers.j(self.reliable));
+        }
+        self.last = Some(octets.clone());
+        Some(octets)
     }
 
-    /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.ends_at.is_some_and(|at| at <= now) {
-            if self.state == ServerState::Completed && self.request.method == Method::Invite {
-                self.events.push_back(ServerEvent::NoAck);
-            }
-            self.terminate();
+    /// Never answers, and takes repetitions in.
+    pub(super) fn forget(&mut self, now: Instant) {
+        if !matches!(self.state, ServerState::Trying | ServerState::Proceeding) {
             return;
         }
+        self.state = ServerState::Completed;
+        self.request = None;
+        self.last = None;
+        self.trying_at = None;
+        self.end_after(now, self.timers.give_up());
+    }
+
+    /// Lets time pass; gives what is to be sent, and whether it was sent before.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<(Vec<u8>, bool)> {
+        if self.ends_at.is_some_and(|at| at <= now) {
+            let refused = self.state == ServerState::Completed && self.invite;
+            self.terminate(match self.state {
+                ServerState::Trying | ServerState::Proceeding => ServerEnd::Unanswered,
+                _ if refused && self.last.is_some() => ServerEnd::NoAck,
+                _ => ServerEnd::Done,
+            });
+            return None;
+        }
         if self.trying_at.is_some_and(|at| at <= now) {
-            self.respond(
-                now,
-                &Response::to_request(&self.request, StatusCode::TRYING, ""),
-            );
+            let trying = Response::to_request(self.request()?, StatusCode::TRYING, "");
+            return self.respond(now, &trying).map(|octets| (octets, false));
         }
-        if self.resend_at.is_some_and(|at| at <= now) {
-            self.transmits.extend(self.last.clone());
-            self.interval = self.interval.saturating_mul(2).min(self.timers.t2);
-            self.resend_at = Some(now + self.interval);
+        if self.resend_at.is_none_or(|at| at > now) {
+            return None;
         }
+        self.interval = self.interval.saturating_mul(2).min(self.timers.t2);
+        self.resend_at = Some(now + self.interval);
+        self.last.clone().map(|octets| (octets, true))
     }
 
     fn end_after(&mut self, now: Instant, wait: Duration) {
         self.ends_at = Some(now + wait);
         if wait.is_zero() {
-            self.terminate();
+            self.terminate(ServerEnd::Done);
         }
     }
 
-    fn terminate(&mut self) {
+    fn terminate(&mut self, end: ServerEnd) {
         self.state = ServerState::Terminated;
         self.trying_at = None;
         self.resend_at = None;
         self.ends_at = None;
-        self.events.push_back(ServerEvent::Terminated);
+        self.end = Some(end);
     }
 
     /// When [`Self::handle_timeout`] is due.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         [self.trying_at, self.resend_at, self.ends_at]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Octets to send.
-    pub fn poll_transmit(&mut self) -> Option<Arc<[u8]>> {
-        self.transmits.pop_front()
+    /// How it ended, if it did.
+    pub(super) const fn end(&self) -> Option<ServerEnd> {
+        self.end
     }
+}
 
-    /// What happened.
-    pub fn poll_event(&mut self) -> Option<ServerEvent> {
-        self.events.pop_front()
-    }
+/// What responses to a request take from it: RFC 3261 §8.2.6 and §12.1.1. Neither body nor any other field.
+fn skeleton(request: &Request) -> Request {
+    let from = &request.headers;
+    let mut headers = Headers::new(
+        from.vias.clone(),
+        from.from.clone(),
+        from.to.clone(),
+        from.call_id.clone(),
+        from.cseq.clone(),
+    );
+    headers.record_routes.clone_from(&from.record_routes);
+    Request::new(request.method.clone(), request.uri.clone(), headers)
 }
