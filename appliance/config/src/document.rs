@@ -360,6 +360,22 @@ impl Document {
                 .filter_map(|trunk| trunk.registration.as_ref())
                 .map(|r| r.secret.as_str()),
         );
+        names.extend(
+            self.listeners
+                .iter()
+                .flat_map(|l| &l.certificates)
+                .map(String::as_str),
+        );
+        let registrar = self.sip.registrar.iter().filter_map(|pbx| pbx.tls.as_ref());
+        let trunks = self.trunks.iter().filter_map(|trunk| trunk.tls.as_ref());
+        for tls in registrar.chain(trunks) {
+            names.extend(
+                tls.authorities
+                    .iter()
+                    .chain(&tls.certificate)
+                    .map(String::as_str),
+            );
+        }
         names.sort_unstable();
         names.dedup();
         names

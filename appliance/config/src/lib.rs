@@ -52,8 +52,9 @@ pub use limits::{
     BanNumbers, Bans, Keepalive, Limits, Logging, RegistrationNumbers, Registrations, ShortRefresh,
 };
 pub use sip::{
-    Action, ActionWord, Called, Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_ROUTES, MAX_TRUNKS,
-    Origin, Registrar, Registration, Route, SIP_PORT, Service, Sip, Transport, Trunk,
+    Action, ActionWord, Called, Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_NAMES, MAX_ROUTES,
+    MAX_TRUNKS, Origin, PeerTls, Registrar, Registration, Route, SIP_PORT, Service, Sip, Transport,
+    Trunk,
 };
 pub use value::{Mac, PortRange, Span, parse_endpoint};
 pub use zone::{

@@ -76,6 +76,8 @@ numbers! {
         registrations = 10_000 in 1..=1_000_000,
         /// SIP connections over TCP at once.
         connections = 4_000 in 1..=100_000,
+        /// Seconds until an accepted connection must be ready for messages: TLS and WebSocket handshake.
+        handshake_seconds = 10 in 1..=60,
         /// Octets of a SIP message.
         message_octets = 16_384 in 1_500..=65_535,
         /// Seconds without media after which a call is ended.

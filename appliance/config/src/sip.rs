@@ -19,6 +19,8 @@ pub const MAX_TRUNKS: usize = 64;
 pub const MAX_ROUTES: usize = 1000;
 /// Most addresses of a registrar or trunk.
 pub const MAX_ADDRESSES: usize = 16;
+/// Most certificates, authorities, names or origins in one list.
+pub const MAX_NAMES: usize = 16;
 /// Port of SIP over UDP and TCP (RFC 3261 §19.1.2).
 pub const SIP_PORT: u16 = 5060;
 
@@ -29,10 +31,12 @@ words! {
         SipUdp = "sip-udp",
         /// SIP over TCP.
         SipTcp = "sip-tcp",
-        /// SIP over TLS: a reserved word, refused by the check.
+        /// SIP over TLS.
         SipTls = "sip-tls",
-        /// SIP over secure WebSocket: a reserved word, refused by the check.
-        SipWss = "sip-wss",
+        /// SIP over WebSocket (RFC 7118), path `/ws`.
+        Ws = "ws",
+        /// SIP over WebSocket over TLS.
+        Wss = "wss",
         /// REST API, metrics and health of the management process.
         ManagementHttps = "management-https",
     }
@@ -43,6 +47,18 @@ impl Service {
     #[must_use]
     pub const fn is_udp(self) -> bool {
         matches!(self, Self::SipUdp)
+    }
+
+    /// Whether clients begin with a TLS handshake that the sbc does.
+    #[must_use]
+    pub const fn is_sip_over_tls(self) -> bool {
+        matches!(self, Self::SipTls | Self::Wss)
+    }
+
+    /// Whether messages come over WebSocket.
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
     }
 
     /// Whether the sbc asks for its socket.
@@ -57,7 +73,8 @@ impl Service {
         match self {
             Self::SipUdp | Self::SipTcp => SIP_PORT,
             Self::SipTls => 5061,
-            Self::SipWss => 443,
+            Self::Ws => 80,
+            Self::Wss => 443,
             Self::ManagementHttps => 8443,
         }
     }
@@ -72,11 +89,20 @@ pub struct Listener {
     pub service: Service,
     /// Port; left out: the service's usual one.
     pub port: u16,
+    /// Over TLS: names of certificates in the keyholder; the first is shown to who names no host, or one of none of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    /// Over WebSocket: origins of pages that may connect besides those of the same host; `*` for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
 }
 
 impl Listener {
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(report, &["zone", "service", "port"]);
+        section.only(
+            report,
+            &["zone", "service", "port", "certificates", "origins"],
+        );
         let zone = section.required(report, "zone");
         let service: Option<Service> = section.required(report, "service");
         let port: Option<Option<u16>> = section.optional(report, "port");
@@ -89,11 +115,15 @@ impl Listener {
                 ),
             );
         }
+        let certificates = read_names(section, report, "certificates");
+        let origins: Option<Vec<String>> = section.list(report, "origins", MAX_NAMES);
         let service = service?;
         Some(Self {
             zone: zone?,
             service,
             port: port?.unwrap_or(service.usual_port()),
+            certificates: certificates?,
+            origins: origins?,
         })
     }
 }
@@ -105,9 +135,79 @@ words! {
         Udp = "udp",
         /// SIP over TCP.
         Tcp = "tcp",
-        /// SIP over TLS: a reserved word, refused by the check.
+        /// SIP over TLS, by the rules of its table `tls`.
         Tls = "tls",
     }
+}
+
+/// How a trunk or PBX is told apart over TLS (RFC 5922).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerTls {
+    /// Its certificate bears one of these: a DNS name, an address, or `sip:` and a domain; none: one of its addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Who vouches for it: names of bundles of certificates beside the secrets.
+    pub authorities: Vec<String>,
+    /// What is shown to it when it asks: name of a certificate in the keyholder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+impl PeerTls {
+    fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
+        section.only(report, &["names", "authorities", "certificate"]);
+        let names: Option<Vec<String>> = section.list(report, "names", MAX_NAMES);
+        for (index, name) in names.iter().flatten().enumerate() {
+            if !is_certificate_name(name) {
+                report.error(
+                    &section.key(&format!("names[{index}]")),
+                    say!(
+                        "is no name of a certificate: write a host or domain in small letters, an address, or sip: and a domain",
+                        "ist kein Name eines Zertifikats; möglich: ein Rechner- oder Domainname in Kleinbuchstaben, eine Adresse, oder sip: und eine Domain"
+                    ),
+                );
+            }
+        }
+        let authorities = read_names(section, report, "authorities");
+        if authorities.as_ref().is_some_and(Vec::is_empty) {
+            section.missing(report, "authorities");
+        }
+        let certificate: Option<Option<String>> = section.optional(report, "certificate");
+        let certificate =
+            certificate?.and_then(|name| check_name(report, &section.key("certificate"), name));
+        Some(Self {
+            names: names?,
+            authorities: authorities?,
+            certificate,
+        })
+    }
+
+    fn optional(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Option<Self>> {
+        match section.table(report, "tls") {
+            None => Some(None),
+            Some(table) => Self::read(&table, report).map(Some),
+        }
+    }
+}
+
+/// A DNS name, an address, or `sip:` and a domain (RFC 5922 §7.1).
+fn is_certificate_name(name: &str) -> bool {
+    name.parse::<std::net::IpAddr>().is_ok()
+        || is_host_name(name.strip_prefix("sip:").unwrap_or(name))
+}
+
+/// A list of names of secrets.
+fn read_names(
+    section: &Section<'_, '_>,
+    report: &mut Report<'_>,
+    key: &str,
+) -> Option<Vec<String>> {
+    let names: Vec<String> = section.list(report, key, MAX_NAMES)?;
+    names
+        .into_iter()
+        .enumerate()
+        .map(|(index, name)| check_name(report, &section.key(&format!("{key}[{index}]")), name))
+        .collect()
 }
 
 /// Identity of the organisation in SIP, and its PBX.
@@ -130,6 +230,9 @@ pub struct Registrar {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over TLS: whose certificate it must show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerTls>,
 }
 
 pub(crate) fn print_sip<S: Serializer>(
@@ -163,14 +266,16 @@ impl Sip {
         let registrar = match section.table(report, "registrar") {
             None => None,
             Some(table) => {
-                table.only(report, &["zone", "addresses", "transport"]);
+                table.only(report, &["zone", "addresses", "transport", "tls"]);
                 let zone = table.required(report, "zone");
                 let addresses = read_addresses(&table, report);
                 let transport = table.or(report, "transport", Transport::Udp);
+                let tls = PeerTls::optional(&table, report);
                 Some(Registrar {
                     zone: zone?,
                     addresses: addresses?,
                     transport: transport?,
+                    tls: tls?,
                 })
             }
         };
@@ -217,6 +322,9 @@ pub struct Trunk {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over TLS, both ways: whose certificate it must show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerTls>,
     /// Whether the product registers there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
@@ -239,12 +347,20 @@ impl Trunk {
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
         section.only(
             report,
-            &["name", "zone", "addresses", "transport", "registration"],
+            &[
+                "name",
+                "zone",
+                "addresses",
+                "transport",
+                "tls",
+                "registration",
+            ],
         );
         let name = read_name(section, report);
         let zone = section.required(report, "zone");
         let addresses = read_addresses(section, report);
         let transport = section.or(report, "transport", Transport::Udp);
+        let tls = PeerTls::optional(section, report);
         let registration = match section.table(report, "registration") {
             None => None,
             Some(table) => Some(Registration::read(&table, report)?),
@@ -254,6 +370,7 @@ impl Trunk {
             zone: zone?,
             addresses: addresses?,
             transport: transport?,
+            tls: tls?,
             registration,
         })
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use appliance_config::{
     Action, Bans, Called, Card, Document, Host, Interface, Ipv4, Ipv6, Language, Limits, Listener,
-    Logging, Mac, Management, Media, Origin, Registrar, Registration, Registrations, Route, Routed,
+    Logging, Mac, Management, Media, Origin, PeerTls, Registrar, Registration, Registrations, Route, Routed,
     SCHEMA, Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
@@ -166,6 +166,11 @@ fn trunk(n: u8) -> impl Strategy<Value = Trunk> {
             } else {
                 Transport::Tcp
             },
+            tls: (!register).then(|| PeerTls {
+                names: vec![format!("sip:{user}.example"), "2001:db8::1".into()],
+                authorities: vec!["carrier-ca".into()],
+                certificate: Some("sip".into()).filter(|_| port % 2 == 0),
+            }),
             registration: register.then(|| Registration {
                 user: user.clone(),
                 realm: format!("{user}.example"),
@@ -241,6 +246,8 @@ fn document() -> impl Strategy<Value = Document> {
                         zone: "inside".into(),
                         service,
                         port,
+                        certificates: Vec::new(),
+                        origins: Vec::new(),
                     };
                     if !listeners.contains(&listener) {
                         listeners.push(listener);
@@ -268,6 +275,7 @@ fn document() -> impl Strategy<Value = Document> {
                             zone: "inside".into(),
                             addresses: vec!["10.200.0.10:5060".parse().expect("address")],
                             transport: Transport::Udp,
+                            tls: None,
                         }),
                     },
                     management: Management::default(),

@@ -282,8 +282,38 @@ fn listeners_and_peers_must_fit_their_zones() {
     one(
         "service = \"sip-udp\"",
         "service = \"sip-tls\"",
-        "listener[0].service",
-        "does not serve sip-tls",
+        "listener[0].certificates",
+        "sip-tls needs a certificate",
+    );
+    one(
+        "service = \"sip-udp\"",
+        "service = \"sip-udp\"\ncertificates = [\"sip\"]",
+        "listener[0].certificates",
+        "shows no certificate",
+    );
+    one(
+        "service = \"sip-udp\"",
+        "service = \"wss\"\ncertificates = [\"management\"]",
+        "listener[0].certificates",
+        "key of the management pages",
+    );
+    one(
+        "service = \"sip-udp\"",
+        "service = \"sip-udp\"\norigins = [\"*\"]",
+        "listener[0].origins",
+        "only WebSocket",
+    );
+    one(
+        "addresses = [\"192.0.34.20\"]",
+        "addresses = [\"192.0.34.20\"]\ntransport = \"tls\"",
+        "trunk.backup.transport",
+        "who vouches",
+    );
+    one(
+        "addresses = [\"192.0.34.20\"]",
+        "addresses = [\"192.0.34.20\"]\ntls = { names = [\"Upper.example\"], authorities = [\"ca\"] }",
+        "trunk.backup.tls.names[0]",
+        "no name of a certificate",
     );
     one(
         "zone = \"management\"",

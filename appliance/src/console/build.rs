@@ -43,7 +43,7 @@ impl Draft {
         let pbx_zone = base
             .and_then(|base| base.sip.registrar.as_ref())
             .map_or(internal, |registrar| &registrar.zone);
-        let registrar = self.registrar(pbx_zone, problems);
+        let registrar = self.registrar(pbx_zone, base, problems);
         let trunk = self.trunk(external, base, problems);
         let mut trunks: Vec<Trunk> = trunk.into_iter().collect();
         trunks.extend(
@@ -181,7 +181,12 @@ impl Draft {
         })
     }
 
-    fn registrar(&self, zone: &str, problems: &mut Vec<Problem>) -> Option<Registrar> {
+    fn registrar(
+        &self,
+        zone: &str,
+        base: Option<&Document>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Registrar> {
         let addresses = self.parse_list(
             Id::Pbx,
             problems,
@@ -192,6 +197,7 @@ impl Draft {
             zone: zone.to_owned(),
             addresses,
             transport: transport(self.value(Id::PbxTransport)),
+            tls: base.and_then(|base| base.sip.registrar.as_ref()?.tls.clone()),
         })
     }
 
@@ -254,6 +260,7 @@ impl Draft {
             zone: old.map_or_else(|| zone.to_owned(), |trunk| trunk.zone.clone()),
             addresses,
             transport: transport(self.value(Id::TrunkTransport)),
+            tls: old.and_then(|trunk| trunk.tls.clone()),
             registration: registers.then(|| Registration {
                 user: user.to_owned(),
                 realm: realm.to_owned(),
@@ -323,6 +330,8 @@ fn listeners(external: &str, internal: &str, management: &str) -> Vec<Listener> 
         zone: zone.to_owned(),
         service,
         port: service.usual_port(),
+        certificates: Vec::new(),
+        origins: Vec::new(),
     };
     vec![
         listener(external, Service::SipUdp),
@@ -385,9 +394,9 @@ const GATEWAY6_FORM: Form = Form {
 };
 
 fn transport(word: &str) -> Transport {
-    if word == "tcp" {
-        Transport::Tcp
-    } else {
-        Transport::Udp
+    match word {
+        "tcp" => Transport::Tcp,
+        "tls" => Transport::Tls,
+        _ => Transport::Udp,
     }
 }

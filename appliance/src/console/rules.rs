@@ -135,7 +135,7 @@ fn answers(document: &Document, zone: &Zone, german: bool) -> String {
             let service = match (listener.service, german) {
                 (Service::SipUdp | Service::SipTcp, _) => "SIP",
                 (Service::SipTls, _) => "SIP-TLS",
-                (Service::SipWss, _) => "WebSocket",
+                (Service::Ws | Service::Wss, _) => "WebSocket",
                 (Service::ManagementHttps, false) => "management HTTPS",
                 (Service::ManagementHttps, true) => "Verwaltung HTTPS",
             };

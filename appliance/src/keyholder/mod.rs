@@ -34,8 +34,10 @@ use subtle::ConstantTimeEq;
 
 use crate::dispatch::{Dispatch, Incoming};
 
-/// Signatures a second that one process may ask for, and how many at once.
+/// Signatures a second that one process may ask for, and how many at once: management's few pages; the sbc's telephones,
+/// all of which come back after a power cut.
 const SIGN_RATE: (f64, f64) = (200.0, 400.0);
+const SBC_SIGN_RATE: (f64, f64) = (4_000.0, 8_000.0);
 /// Digest responses: a trunk needs one per registration.
 const DIGEST_RATE: (f64, f64) = (20.0, 50.0);
 /// Verifications of tokens and passwords; wrong ones slow further ones down.
@@ -74,11 +76,12 @@ struct Bucket {
 }
 
 impl Keyholder {
-    /// Takes a secret, in place of an earlier one of the same name. A private key that cannot be read is refused.
+    /// Takes a secret, in place of an earlier one of the same name. A private key that cannot be read is refused. True if
+    /// certificates came by it that were not there before.
     ///
     /// # Errors
     /// A sentence without the secret.
-    pub fn insert(&mut self, name: &str, value: SecretBytes) -> Result<(), &'static str> {
+    pub fn insert(&mut self, name: &str, value: SecretBytes) -> Result<bool, &'static str> {
         if self.secrets.len() >= MAX_SECRETS && !self.secrets.contains_key(name) {
             return Err("too many secrets");
         }
@@ -91,8 +94,12 @@ impl Keyholder {
         } else {
             self.keys.remove(name);
         }
-        self.secrets.insert(name.to_owned(), value);
-        Ok(())
+        let certified = value
+            .0
+            .windows(CERTIFICATE.len())
+            .any(|window| window == CERTIFICATE);
+        let earlier = self.secrets.insert(name.to_owned(), value);
+        Ok(certified && earlier.as_ref() != self.secrets.get(name))
     }
 
     /// Answers `role`'s request. Whatever is wrong, the asker learns only that it was refused; the log says why.
@@ -154,15 +161,18 @@ impl Keyholder {
         key: &str,
     ) -> Result<FromKeyholder, &'static str> {
         self.permitted(role, key)?;
-        let signing = self.keys.get(key).ok_or("no such key")?;
         let pem = self.secrets.get(key).ok_or("no such certificate")?;
+        let signing = self.keys.get(key);
         let der: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(&pem.0)
             .map(|certificate| certificate.map(|certificate| certificate.to_vec()))
             .collect::<Result<_, _>>()
             .map_err(|_| "certificate chain is not PEM")?;
+        if der.is_empty() {
+            return Err("no certificate under this name");
+        }
         let schemes = SCHEMES
             .iter()
-            .filter(|scheme| signing.choose_scheme(&[**scheme]).is_some())
+            .filter(|scheme| signing.is_some_and(|key| key.choose_scheme(&[**scheme]).is_some()))
             .map(|scheme| u16::from(*scheme))
             .collect();
         Ok(FromKeyholder::Chain { id, der, schemes })
@@ -178,7 +188,12 @@ impl Keyholder {
         message: &[u8],
     ) -> Result<FromKeyholder, &'static str> {
         self.permitted(role, key)?;
-        self.take(now, role, Kind::Sign, SIGN_RATE)?;
+        let rate = if role == Role::Sbc {
+            SBC_SIGN_RATE
+        } else {
+            SIGN_RATE
+        };
+        self.take(now, role, Kind::Sign, rate)?;
         let scheme = SignatureScheme::from(scheme);
         if !SCHEMES.contains(&scheme) {
             return Err("signature scheme not offered");
@@ -269,6 +284,9 @@ impl Keyholder {
 /// The key of the management pages by default.
 const MANAGEMENT_KEY: &str = "management";
 
+/// Begins every certificate in PEM form.
+const CERTIFICATE: &[u8] = b"BEGIN CERTIFICATE-";
+
 /// Begins every Argon2 hash in PHC form.
 const HASH_PREFIX: &[u8] = b"$argon2";
 
@@ -301,8 +319,13 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
             match message {
                 Incoming::Control(ToChild::Stop, _) => return Ok(()),
                 Incoming::Control(ToChild::Secret { name, value }, _) => {
-                    if let Err(reason) = keyholder.insert(&name, value) {
-                        tracing::error!(name, reason, "secret refused");
+                    match keyholder.insert(&name, value) {
+                        Ok(true) if keyholder.permitted(Role::Sbc, &name).is_ok() => {
+                            let changed = FromKeyholder::Changed { key: name };
+                            dispatch.answer(Role::Sbc, ChannelKind::Keyholder, &changed);
+                        }
+                        Ok(_) => {}
+                        Err(reason) => tracing::error!(name, reason, "secret refused"),
                     }
                 }
                 Incoming::Control(ToChild::Configuration { document, .. }, _) => {
@@ -404,6 +427,30 @@ mod tests {
         let p256 = u16::from(SignatureScheme::ECDSA_NISTP256_SHA256);
         assert_eq!(sign(Role::Sbc, p256), FromKeyholder::Refused { id: ID });
         assert_eq!(sign(Role::Time, p256), FromKeyholder::Refused { id: ID });
+    }
+
+    #[test]
+    fn a_bundle_of_authorities_is_given_without_schemes_and_a_password_is_no_bundle() {
+        let mut keyholder = keyholder();
+        let authority = rcgen::generate_simple_self_signed(vec!["ca".into()]).unwrap();
+        let bundle = SecretBytes(authority.cert.pem().into_bytes());
+        assert_eq!(keyholder.insert("lab-ca", bundle.clone()), Ok(true));
+        assert_eq!(keyholder.insert("lab-ca", bundle), Ok(false), "nothing new");
+        let mut ask = |key: &str| {
+            let request = ToKeyholder::Certificate {
+                id: ID,
+                key: key.into(),
+            };
+            keyholder.answer(Instant::now(), Role::Sbc, &request)
+        };
+        let expected = FromKeyholder::Chain {
+            id: ID,
+            der: vec![authority.cert.der().to_vec()],
+            schemes: Vec::new(),
+        };
+        assert_eq!(ask("lab-ca"), expected);
+        assert_eq!(ask("trunk2"), FromKeyholder::Refused { id: ID });
+        assert_eq!(ask("management"), FromKeyholder::Refused { id: ID });
     }
 
     #[test]

@@ -231,6 +231,8 @@ fn id_of(answer: &FromKeyholder) -> RequestId {
         | FromKeyholder::Response { id, .. }
         | FromKeyholder::Verified { id, .. }
         | FromKeyholder::Refused { id } => *id,
+        // The sbc's alone.
+        FromKeyholder::Changed { .. } => RequestId(0),
     }
 }
 

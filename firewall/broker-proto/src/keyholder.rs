@@ -7,11 +7,11 @@ use crate::{RequestId, settings::SecretId};
 /// To the keyholder, from sbc or management.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToKeyholder {
-    /// The certificate chain of a key, DER each, leaf first.
+    /// The certificate chain of a key, DER each, leaf first; or, where no key belongs to the name, a bundle of authorities.
     Certificate {
         /// Pairs the answer.
         id: RequestId,
-        /// Name of the key, `management`.
+        /// Name of the key or bundle, `management`.
         key: String,
     },
     /// Sign `message` (at most 64 KiB) with a key under a TLS SignatureScheme (IANA number).
@@ -56,7 +56,7 @@ pub enum FromKeyholder {
         id: RequestId,
         /// DER, leaf first.
         der: Vec<Vec<u8>>,
-        /// IANA numbers of the schemes the key can sign with, best first.
+        /// IANA numbers of the schemes the key can sign with, best first; none for a bundle of authorities.
         schemes: Vec<u16>,
     },
     /// Answer to `Sign`.
@@ -79,6 +79,11 @@ pub enum FromKeyholder {
         id: RequestId,
         /// Whether it opens.
         opens: bool,
+    },
+    /// Not asked for: key or bundle of this name has changed. To the sbc alone.
+    Changed {
+        /// Its name.
+        key: String,
     },
     /// No such key, not permitted, rate limit: not told which.
     Refused {

@@ -23,6 +23,24 @@ pub enum Transport {
     Tcp,
     /// TCP that carries TLS; the asker does the handshake.
     Tls,
+    /// WebSocket over TCP: RFC 7118.
+    Ws,
+    /// WebSocket over TLS: RFC 7118.
+    Wss,
+}
+
+impl Transport {
+    /// Whether the asker does a TLS handshake on it.
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether messages come as WebSocket messages.
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
 }
 
 /// What a zone is to the organisation.
@@ -54,7 +72,7 @@ pub struct Zone {
 }
 
 /// A SIP listener that the sbc asks for by `Listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// In which zone.
     pub zone: ZoneId,
@@ -62,6 +80,21 @@ pub struct Listener {
     pub transport: Transport,
     /// Port.
     pub port: u16,
+    /// Over TLS: names of the certificates in the keyholder, the first for who names no host or an unknown one.
+    pub certificates: Vec<String>,
+    /// Over WebSocket: origins (RFC 6454) of pages that may connect besides those of the listener's own host; `*`: all.
+    pub origins: Vec<String>,
+}
+
+/// How a far end is told apart over TLS: RFC 5922.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerTls {
+    /// Its certificate bears one of these names (`sip:` URI, DNS name or address); one of its addresses, if there is none.
+    pub names: Vec<String>,
+    /// Who vouches for it: names of bundles of certificates in the keyholder.
+    pub authorities: Vec<String>,
+    /// What is shown to it when it asks: name of a certificate in the keyholder.
+    pub certificate: Option<String>,
 }
 
 /// The organisation's registrar and PBX.
@@ -73,6 +106,8 @@ pub struct Registrar {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over TLS: whose certificate it must show.
+    pub tls: Option<PeerTls>,
 }
 
 /// Name of an account's secret in the keyholder.
@@ -103,6 +138,8 @@ pub struct Trunk {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over TLS, both ways: whose certificate it must show. `None`: nothing of it over TLS is believed.
+    pub tls: Option<PeerTls>,
     /// Whether the product registers there.
     pub registration: Option<TrunkRegistration>,
 }
@@ -177,6 +214,8 @@ pub struct Limits {
     pub registrations: u32,
     /// SIP TCP connections at once.
     pub connections: u32,
+    /// Seconds until a connection that was accepted must be ready for messages: TLS and WebSocket handshake.
+    pub handshake_seconds: u32,
     /// Octets of a SIP message.
     pub message_octets: u32,
     /// Seconds without media after which a call is ended.

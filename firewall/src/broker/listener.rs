@@ -131,7 +131,9 @@ impl<K: Kernel> Broker<K> {
             }
             let socket = match transport {
                 Transport::Udp => self.kernel.bind_udp(binding),
-                Transport::Tcp | Transport::Tls => self.kernel.listen_tcp(binding),
+                Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                    self.kernel.listen_tcp(binding)
+                }
             };
             let socket = socket.map_err(|error| {
                 self.ledger.fault(

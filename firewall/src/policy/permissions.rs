@@ -26,7 +26,9 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
         let (role, transport) = match listener.service {
             Service::SipUdp => (Role::Sbc, Transport::Udp),
             Service::SipTcp => (Role::Sbc, Transport::Tcp),
-            Service::SipTls | Service::SipWss => (Role::Sbc, Transport::Tls),
+            Service::SipTls => (Role::Sbc, Transport::Tls),
+            Service::Ws => (Role::Sbc, Transport::Ws),
+            Service::Wss => (Role::Sbc, Transport::Wss),
             Service::ManagementHttps => (Role::Management, Transport::Tls),
         };
         Some(ListenPermission {

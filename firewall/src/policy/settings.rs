@@ -2,7 +2,7 @@
 
 use appliance_config::{Action, Document, Origin, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, Registrar, Route, RouteAction, SecretId, Settings,
+    Limits, Listener, NumberPattern, PeerTls, Registrar, Route, RouteAction, SecretId, Settings,
     ShortRefresh, Transport, Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
 
@@ -32,6 +32,7 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
                 zone: zone_of(&registrar.zone)?,
                 addresses: registrar.addresses.clone(),
                 transport: transport(registrar.transport),
+                tls: registrar.tls.as_ref().map(tls),
             })
         }),
         trunks: document
@@ -79,14 +80,26 @@ fn listener(listener: &appliance_config::Listener, zone: ZoneId) -> Option<Liste
         Service::SipUdp => Transport::Udp,
         Service::SipTcp => Transport::Tcp,
         Service::SipTls => Transport::Tls,
-        // The sbc has no listener of these.
-        Service::SipWss | Service::ManagementHttps => return None,
+        Service::Ws => Transport::Ws,
+        Service::Wss => Transport::Wss,
+        // Not the sbc's.
+        Service::ManagementHttps => return None,
     };
     Some(Listener {
         zone,
         transport,
         port: listener.port,
+        certificates: listener.certificates.clone(),
+        origins: listener.origins.clone(),
     })
+}
+
+fn tls(tls: &appliance_config::PeerTls) -> PeerTls {
+    PeerTls {
+        names: tls.names.clone(),
+        authorities: tls.authorities.clone(),
+        certificate: tls.certificate.clone(),
+    }
 }
 
 fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
@@ -104,6 +117,7 @@ fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
         zone,
         addresses: trunk.addresses.clone(),
         transport: transport(trunk.transport),
+        tls: trunk.tls.as_ref().map(tls),
         registration,
     }
 }
@@ -169,6 +183,7 @@ const fn limits(limits: &appliance_config::Limits) -> Limits {
         call_rate: limits.call_rate,
         registrations: limits.registrations,
         connections: limits.connections,
+        handshake_seconds: limits.handshake_seconds,
         message_octets: limits.message_octets,
         media_timeout_seconds: limits.media_timeout_seconds,
         call_seconds: limits.call_seconds,

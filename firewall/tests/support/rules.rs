@@ -175,6 +175,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         message_octets: 1500,
         media_timeout_seconds: 60,
         call_seconds: 60,
+        handshake_seconds: 10,
         idle_connection_seconds: 60,
     };
     Settings {

@@ -73,8 +73,9 @@ impl Core {
             Input::Listening {
                 zone,
                 transport,
+                port,
                 local,
-            } => self.listening(zone, transport, local),
+            } => self.listening(zone, transport, port, local),
             Input::Datagram {
                 zone,
                 local,
@@ -214,11 +215,12 @@ impl Core {
     /// Ask for every listener that is configured and does not stand.
     fn listen(&mut self) {
         for listener in self.cx.settings().listeners.clone() {
-            let (zone, transport) = (listener.zone, listener.transport);
-            if !self.cx.surroundings.hears(&listener) && !self.cx.requests.listens(zone, transport)
+            let (zone, transport, port) = (listener.zone, listener.transport, listener.port);
+            if !self.cx.surroundings.hears(&listener)
+                && !self.cx.requests.listens(zone, transport, port)
             {
-                let id = self.cx.requests.issue(Purpose::Listen(zone, transport));
-                let port = listener.port;
+                let purpose = Purpose::Listen(zone, transport, port);
+                let id = self.cx.requests.issue(purpose);
                 self.cx.emit(Output::Broker(ToBroker::Listen {
                     id,
                     zone,
@@ -229,9 +231,9 @@ impl Core {
         }
     }
 
-    fn listening(&mut self, zone: ZoneId, transport: Transport, local: Vec<SocketAddr>) {
-        self.cx.requests.listening(zone, transport);
-        self.cx.surroundings.listening(zone, transport, local);
+    fn listening(&mut self, zone: ZoneId, transport: Transport, port: u16, local: Vec<SocketAddr>) {
+        self.cx.requests.listening(zone, transport, port);
+        self.cx.surroundings.listening(zone, transport, port, local);
         self.trunks.way_opened(&mut self.cx, zone);
     }
 

@@ -69,7 +69,8 @@ impl Core {
             registered,
         };
         let limits = outgoing::limits(self.cx.settings().limits.message_octets);
-        let framing = if flow.connection.is_some() {
+        // Over WebSocket the frame says where the message ends (RFC 7118 §4): Content-Length may be missing.
+        let framing = if flow.connection.is_some() && !flow.transport.is_websocket() {
             Framing::Stream
         } else {
             Framing::Datagram

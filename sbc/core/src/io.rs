@@ -84,6 +84,8 @@ pub enum Input<'a> {
         zone: ZoneId,
         /// Of the listener.
         transport: Transport,
+        /// Of the listener.
+        port: u16,
         /// Own addresses and port, one of each family at least that the zone has.
         local: Vec<SocketAddr>,
     },
@@ -98,7 +100,8 @@ pub enum Input<'a> {
         /// Its octets.
         bytes: &'a [u8],
     },
-    /// A connection was accepted by a listener.
+    /// A connection was accepted by a listener, and is ready for messages: over TLS and WebSocket after their handshakes. A
+    /// trunk's over TLS has shown the trunk's certificate.
     StreamOpened {
         /// Its name from now on.
         connection: ConnectionId,
@@ -111,7 +114,7 @@ pub enum Input<'a> {
         /// Far end.
         peer: SocketAddr,
     },
-    /// Octets of a connection, in order, cut anywhere.
+    /// Octets of a connection, in order, cut anywhere; over WebSocket exactly one message (RFC 7118 §4).
     Stream {
         /// Which.
         connection: ConnectionId,
@@ -150,7 +153,8 @@ pub enum Output {
         /// One SIP message or a keep-alive.
         bytes: Vec<u8>,
     },
-    /// Write to a connection. The shell closes it if more than it is willing to hold is waiting.
+    /// Write to a connection; over WebSocket as one message. The shell closes it if more than it is willing to hold is
+    /// waiting.
     Stream {
         /// Which.
         connection: ConnectionId,

@@ -125,6 +125,8 @@ pub(crate) fn contact(cx: &Context, hop: &NextHop) -> Option<SipUri> {
         Transport::Udp => uri,
         Transport::Tcp => uri.with_param("transport", "tcp"),
         Transport::Tls => uri.with_param("transport", "tls"),
+        // RFC 7118 §5.2.1: one word for both; the far end keeps the connection anyway.
+        Transport::Ws | Transport::Wss => uri.with_param("transport", "ws"),
     })
 }
 

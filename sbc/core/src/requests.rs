@@ -12,7 +12,7 @@ use sbc_media::relay::Side;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A listener's sockets.
-    Listen(ZoneId, Transport),
+    Listen(ZoneId, Transport, u16),
     /// Media sockets of a call: of which stream, on which leg.
     OpenMedia {
         /// Of the call.
@@ -78,16 +78,16 @@ impl Requests {
     }
 
     /// A listener stands: its request is answered.
-    pub(crate) fn listening(&mut self, zone: ZoneId, transport: Transport) {
+    pub(crate) fn listening(&mut self, zone: ZoneId, transport: Transport, port: u16) {
         self.waiting
-            .retain(|_, purpose| *purpose != Purpose::Listen(zone, transport));
+            .retain(|_, purpose| *purpose != Purpose::Listen(zone, transport, port));
     }
 
     /// Whether a listener has been asked for.
-    pub(crate) fn listens(&self, zone: ZoneId, transport: Transport) -> bool {
+    pub(crate) fn listens(&self, zone: ZoneId, transport: Transport, port: u16) -> bool {
         self.waiting
             .values()
-            .any(|purpose| *purpose == Purpose::Listen(zone, transport))
+            .any(|purpose| *purpose == Purpose::Listen(zone, transport, port))
     }
 
     /// All that will not be answered any more.

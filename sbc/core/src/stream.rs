@@ -1,6 +1,6 @@
 //! Streams: connections that come and go, octets cut into messages. RFC 3261 §18.3, RFC 5626 §3.5.1 for keep-alives.
 
-use sbc_sip::framing::{Frame, PONG};
+use sbc_sip::framing::{Frame, PING, PONG};
 
 use crate::{
     core::Core,
@@ -43,6 +43,9 @@ impl Core {
         let Some(flow) = self.cx.connections.flow(connection) else {
             return;
         };
+        if flow.transport.is_websocket() {
+            return self.websocket_message(connection, flow, bytes);
+        }
         let Some(stream) = self.cx.connections.stream_mut(connection) else {
             return;
         };
@@ -72,10 +75,26 @@ impl Core {
         }
     }
 
+    /// RFC 7118 §4: a WebSocket message is one SIP message, or a keep-alive of RFC 5626 as over TCP.
+    fn websocket_message(&mut self, connection: ConnectionId, flow: Flow, bytes: &[u8]) {
+        match bytes {
+            PING => self.pong(flow),
+            PONG => {}
+            message => self.message(flow, message),
+        }
+        // A stranger wins no time by keep-alives.
+        if bytes != PING && bytes != PONG || self.knows(&flow) {
+            transport::touched(&mut self.cx, connection);
+        }
+    }
+
+    fn knows(&self, flow: &Flow) -> bool {
+        self.cx.surroundings.peer(flow.zone, flow.peer.ip()) != Peer::Stranger
+            || self.registration.bindings.is_registered(flow)
+    }
+
     fn pong(&mut self, flow: Flow) {
-        let known = self.cx.surroundings.peer(flow.zone, flow.peer.ip()) != Peer::Stranger
-            || self.registration.bindings.is_registered(&flow);
-        if let (true, Some(connection)) = (known, flow.connection) {
+        if let (true, Some(connection)) = (self.knows(&flow), flow.connection) {
             self.cx.emit(Output::Stream {
                 connection,
                 bytes: PONG.to_vec(),

@@ -25,7 +25,7 @@ pub(crate) enum Peer {
 /// Settings and what the firewall has lent of them.
 pub(crate) struct Surroundings {
     settings: Box<Settings>,
-    listening: BTreeMap<(ZoneId, Transport), Vec<SocketAddr>>,
+    listening: BTreeMap<(ZoneId, Transport, u16), Vec<SocketAddr>>,
 }
 
 impl Surroundings {
@@ -44,16 +44,19 @@ impl Surroundings {
     pub(crate) fn replace(&mut self, settings: Box<Settings>) {
         self.settings = settings;
         let configured = &self.settings.listeners;
-        self.listening.retain(|(zone, transport), _| {
-            configured
-                .iter()
-                .any(|listener| listener.zone == *zone && listener.transport == *transport)
-        });
+        self.listening
+            .retain(|name, _| configured.iter().any(|listener| key(listener) == *name));
     }
 
     /// The firewall lent a listener's sockets.
-    pub(crate) fn listening(&mut self, zone: ZoneId, transport: Transport, local: Vec<SocketAddr>) {
-        self.listening.insert((zone, transport), local);
+    pub(crate) fn listening(
+        &mut self,
+        zone: ZoneId,
+        transport: Transport,
+        port: u16,
+        local: Vec<SocketAddr>,
+    ) {
+        self.listening.insert((zone, transport, port), local);
     }
 
     /// Every listener is lost.
@@ -63,7 +66,7 @@ impl Surroundings {
 
     /// Whether that listener stands, on the address of each family that the zone has now: a zone may learn its addresses.
     pub(crate) fn hears(&self, listener: &Listener) -> bool {
-        let Some(locals) = self.listening.get(&(listener.zone, listener.transport)) else {
+        let Some(locals) = self.listening.get(&key(listener)) else {
             return false;
         };
         let own = self.zone(listener.zone).map(|zone| &zone.addresses[..]);
@@ -86,16 +89,20 @@ impl Surroundings {
         self.zone(id).map_or("", |zone| zone.name.as_str())
     }
 
-    /// Own signalling address in a zone towards `peer`: same family, that transport's listener.
+    /// Own signalling address in a zone towards `peer`: same family, that transport's listener, the first that is
+    /// configured if there are several.
     pub(crate) fn own(
         &self,
         zone: ZoneId,
         transport: Transport,
         peer: IpAddr,
     ) -> Option<SocketAddr> {
-        self.listening
-            .get(&(zone, transport))?
+        self.settings
+            .listeners
             .iter()
+            .filter(|listener| listener.zone == zone && listener.transport == transport)
+            .filter_map(|listener| self.listening.get(&key(listener)))
+            .flatten()
             .find(|local| local.is_ipv4() == peer.is_ipv4())
             .copied()
     }
@@ -201,6 +208,10 @@ impl Surroundings {
     }
 }
 
+const fn key(listener: &Listener) -> (ZoneId, Transport, u16) {
+    (listener.zone, listener.transport, listener.port)
+}
+
 fn has(addresses: &[SocketAddr], address: IpAddr) -> bool {
     addresses.iter().any(|known| known.ip() == address)
 }
@@ -232,6 +243,34 @@ mod tests {
             surroundings.own(EXTERNAL, Transport::Udp, "198.51.100.20".parse().unwrap()),
             None
         );
+    }
+
+    #[test]
+    fn of_two_listeners_of_a_transport_the_first_gives_the_address_and_each_goes_alone() {
+        let mut settings = settings();
+        let second = |port| Listener {
+            zone: EXTERNAL,
+            transport: Transport::Udp,
+            port,
+            certificates: Vec::new(),
+            origins: Vec::new(),
+        };
+        settings.listeners = vec![second(5070), second(5060)];
+        let mut surroundings = Surroundings::new(Box::new(settings.clone()));
+        for port in [5060, 5070] {
+            let local = vec![SocketAddr::new("198.51.100.1".parse().unwrap(), port)];
+            surroundings.listening(EXTERNAL, Transport::Udp, port, local);
+        }
+        let own = |surroundings: &Surroundings| {
+            let peer = "198.51.100.20".parse().unwrap();
+            surroundings
+                .own(EXTERNAL, Transport::Udp, peer)
+                .map(|own| own.port())
+        };
+        assert_eq!(own(&surroundings), Some(5070));
+        settings.listeners.remove(0);
+        surroundings.replace(Box::new(settings));
+        assert_eq!(own(&surroundings), Some(5060));
     }
 
     #[test]

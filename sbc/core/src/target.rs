@@ -170,8 +170,10 @@ fn to_trunk(cx: &Context, name: &str, calling: &str, number: &str) -> Vec<Target
             if hop.peer().port() != 5060 {
                 uri = uri.with_port(hop.peer().port());
             }
-            if transport == Transport::Tcp {
-                uri = uri.with_param("transport", "tcp");
+            match transport {
+                Transport::Tcp => uri = uri.with_param("transport", "tcp"),
+                Transport::Tls => uri = uri.with_param("transport", "tls"),
+                Transport::Udp | Transport::Ws | Transport::Wss => {}
             }
             Some(Target {
                 hop,

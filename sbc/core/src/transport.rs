@@ -91,6 +91,8 @@ pub(crate) const fn word(transport: Transport) -> &'static str {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
         Transport::Tls => "tls",
+        Transport::Ws => "ws",
+        Transport::Wss => "wss",
     }
 }
 
@@ -258,6 +260,8 @@ pub(crate) fn own_address(cx: &Context, hop: &NextHop) -> Option<SocketAddr> {
         Transport::Udp,
         Transport::Tcp,
         Transport::Tls,
+        Transport::Ws,
+        Transport::Wss,
     ]
     .into_iter()
     .find_map(|transport| cx.surroundings.own(hop.zone(), transport, address))

@@ -153,6 +153,7 @@ fn listening<E: Engine + 'static>(
     shared.borrow_mut().handle(Input::Listening {
         zone: asked.zone,
         transport: asked.transport,
+        port: asked.port,
         local,
     });
 }

@@ -41,6 +41,8 @@ enum Aftermath {
 pub(super) struct Asked {
     pub(super) zone: ZoneId,
     pub(super) transport: Transport,
+    /// Of a listener; of a connection its far end's.
+    pub(super) port: u16,
 }
 
 /// A channel to another process and the task that reads it.
@@ -335,21 +337,18 @@ impl<E: Engine> Shell<E> {
                 id,
                 zone,
                 transport,
-                ..
+                port,
+            } => {
+                self.note(*id, *zone, *transport, *port);
+                Some(*id)
             }
-            | ToBroker::Connect {
+            ToBroker::Connect {
                 id,
                 zone,
                 transport,
-                ..
+                peer,
             } => {
-                self.asked.insert(
-                    *id,
-                    Asked {
-                        zone: *zone,
-                        transport: *transport,
-                    },
-                );
+                self.note(*id, *zone, *transport, peer.port());
                 Some(*id)
             }
             ToBroker::CloseMedia { id, lease } => {
@@ -375,6 +374,15 @@ impl<E: Engine> Shell<E> {
             self.asked.remove(&id);
             self.aftermath.push_back(Aftermath::Refused(id));
         }
+    }
+
+    fn note(&mut self, id: RequestId, zone: ZoneId, transport: Transport, port: u16) {
+        let asked = Asked {
+            zone,
+            transport,
+            port,
+        };
+        self.asked.insert(id, asked);
     }
 
     fn command(&mut self, command: MediaCommand) {

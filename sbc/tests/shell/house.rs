@@ -301,6 +301,8 @@ pub fn settings() -> Settings {
         zone: ZoneId(0),
         transport,
         port: 5060,
+        certificates: Vec::new(),
+        origins: Vec::new(),
     };
     Settings {
         revision: 1,
@@ -321,6 +323,7 @@ pub fn settings() -> Settings {
             message_octets: 65_535,
             media_timeout_seconds: 60,
             call_seconds: 3600,
+            handshake_seconds: 10,
             idle_connection_seconds: 300,
         },
         lab: false,

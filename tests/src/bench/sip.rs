@@ -301,6 +301,8 @@ fn settings() -> Settings {
         zone: ZoneId(zone),
         transport: Transport::Udp,
         port: SIP,
+        certificates: Vec::new(),
+        origins: Vec::new(),
     };
     Settings {
         revision: 1,
@@ -314,12 +316,14 @@ fn settings() -> Settings {
             zone: ZoneId(1),
             addresses: vec![SocketAddr::from((CALLEE, SIP))],
             transport: Transport::Udp,
+            tls: None,
         }),
         trunks: vec![Trunk {
             name: "trunk".to_owned(),
             zone: ZoneId(0),
             addresses: vec![SocketAddr::from((CALLER, SIP))],
             transport: Transport::Udp,
+            tls: None,
             registration: None,
         }],
         routes: vec![Route {
@@ -346,6 +350,7 @@ fn settings() -> Settings {
             message_octets: 65_535,
             media_timeout_seconds: 3600,
             call_seconds: 3600,
+            handshake_seconds: 10,
             idle_connection_seconds: 3600,
         },
         lab: true,

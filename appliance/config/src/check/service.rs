@@ -12,7 +12,7 @@ use super::{
 use crate::{
     document::Document,
     error::say,
-    sip::{Listener, Service, Transport},
+    sip::{Listener, PeerTls, Service, Transport},
     table::Report,
     zone::{Zone, ZoneKind},
 };
@@ -55,9 +55,7 @@ fn listeners(document: &Document, known: &Known, report: &mut Report<'_>) {
     let mut seen: BTreeMap<(&str, bool, u16), u32> = BTreeMap::new();
     for (index, listener) in document.listeners.iter().enumerate() {
         let path = known.listeners.at(index);
-        if is_reserved(listener, path, report) {
-            continue;
-        }
+        tls_of(document, listener, path, report);
         let line = report.place(path);
         if let Some(first) = seen.insert(
             (&listener.zone, listener.service.is_udp(), listener.port),
@@ -113,26 +111,57 @@ fn listeners(document: &Document, known: &Known, report: &mut Report<'_>) {
     }
 }
 
-fn is_reserved(listener: &Listener, path: &str, report: &mut Report<'_>) -> bool {
-    let reserved = matches!(listener.service, Service::SipTls | Service::SipWss);
-    if reserved {
-        let service = listener.service;
-        report.error(
-            &format!("{path}.service"),
+/// Certificates where, and only where, there is TLS; origins where there is WebSocket.
+fn tls_of(document: &Document, listener: &Listener, path: &str, report: &mut Report<'_>) {
+    let service = listener.service;
+    let key = format!("{path}.certificates");
+    match (service.is_sip_over_tls(), listener.certificates.as_slice()) {
+        (true, []) => report.error(
+            &key,
             say!(
-                "this version does not serve {service}; possible: sip-udp, sip-tcp, management-https",
-                "diese Version bietet {service} nicht an; möglich: sip-udp, sip-tcp, management-https"
+                "{service} needs a certificate: certificates = [\"NAME\"], a secret with certificate chain and private key",
+                "{service} braucht ein Zertifikat: certificates = [\"NAME\"], ein Geheimnis aus Zertifikatskette und privatem Schlüssel"
+            ),
+        ),
+        (false, [_, ..]) => report.error(
+            &key,
+            say!(
+                "{service} shows no certificate",
+                "{service} zeigt kein Zertifikat"
+            ),
+        ),
+        _ => {}
+    }
+    // What management uses, no other process may.
+    if let Some(name) = listener
+        .certificates
+        .iter()
+        .find(|name| **name == document.management.certificate)
+    {
+        report.error(
+            &key,
+            say!(
+                "`{name}` is the key of the management pages; SIP needs one of its own",
+                "`{name}` ist der Schlüssel der Verwaltungsseiten; SIP braucht einen eigenen"
             ),
         );
     }
-    reserved
+    if !service.is_websocket() && !listener.origins.is_empty() {
+        report.error(
+            &format!("{path}.origins"),
+            say!(
+                "only WebSocket listeners are used by pages",
+                "nur WebSocket-Listener werden von Webseiten benutzt"
+            ),
+        );
+    }
 }
 
 fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
     let mut seen: BTreeMap<IpAddr, String> = BTreeMap::new();
     if let Some(registrar) = &document.sip.registrar {
         let path = "sip.registrar";
-        transport(registrar.transport, path, report);
+        transport(registrar.transport, registrar.tls.as_ref(), path, report);
         let zone = zone(
             document,
             known,
@@ -164,7 +193,7 @@ fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
     let mut names: BTreeMap<&str, ()> = BTreeMap::new();
     for (index, trunk) in document.trunks.iter().enumerate() {
         let path = known.trunks.at(index);
-        transport(trunk.transport, path, report);
+        transport(trunk.transport, trunk.tls.as_ref(), path, report);
         if names.insert(&trunk.name, ()).is_some() {
             let name = &trunk.name;
             report.error(
@@ -207,13 +236,14 @@ fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
     }
 }
 
-fn transport(transport: Transport, path: &str, report: &mut Report<'_>) {
-    if transport == Transport::Tls {
+/// Who is reached over TLS must be told apart.
+fn transport(transport: Transport, tls: Option<&PeerTls>, path: &str, report: &mut Report<'_>) {
+    if transport == Transport::Tls && tls.is_none() {
         report.error(
             &format!("{path}.transport"),
             say!(
-                "this version does not reach peers over TLS; possible: udp, tcp",
-                "diese Version erreicht Gegenstellen nicht über TLS; möglich: udp, tcp"
+                "over TLS a table `tls` must say who vouches for the far end: authorities = [\"NAME\"]",
+                "über TLS muss eine Tabelle `tls` sagen, wer für die Gegenstelle bürgt: authorities = [\"NAME\"]"
             ),
         );
     }

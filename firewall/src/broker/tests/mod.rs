@@ -43,6 +43,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         message_octets: 1500,
         media_timeout_seconds: 60,
         call_seconds: 60,
+        handshake_seconds: 10,
         idle_connection_seconds: 60,
     };
     Box::new(Settings {

@@ -28,6 +28,7 @@ fn trunk(name: &str, host: u8, registration: Option<TrunkRegistration>) -> Trunk
             format!("[2001:db8:e::{host}]:5060").parse().unwrap(),
         ],
         transport: Transport::Udp,
+        tls: None,
         registration,
     }
 }
@@ -93,6 +94,8 @@ pub(crate) fn settings() -> Settings {
         zone,
         transport,
         port: 5060,
+        certificates: Vec::new(),
+        origins: Vec::new(),
     };
     Settings {
         revision: 1,
@@ -133,6 +136,7 @@ pub(crate) fn settings() -> Settings {
                 "[2001:db8:1::10]:5060".parse().unwrap(),
             ],
             transport: Transport::Udp,
+            tls: None,
         }),
         trunks: vec![
             trunk("trunk1", 20, None),
@@ -159,6 +163,7 @@ pub(crate) fn settings() -> Settings {
             message_octets: 16_384,
             media_timeout_seconds: 60,
             call_seconds: 4 * 3600,
+            handshake_seconds: 10,
             idle_connection_seconds: 600,
         },
         lab: true,

@@ -42,6 +42,7 @@ enum Event {
     Listening {
         zone: ZoneId,
         transport: Transport,
+        port: u16,
         local: Vec<SocketAddr>,
     },
     Media(MediaEvent),
@@ -337,10 +338,12 @@ impl World {
             Event::Listening {
                 zone,
                 transport,
+                port,
                 local,
             } => self.input(Input::Listening {
                 zone,
                 transport,
+                port,
                 local,
             }),
             Event::Media(event) => {
@@ -467,6 +470,7 @@ impl World {
                     Event::Listening {
                         zone,
                         transport,
+                        port,
                         local,
                     },
                 );
