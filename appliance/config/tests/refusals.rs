@@ -272,48 +272,64 @@ fn exactly_one_zone_is_the_management_zone() {
 }
 
 #[test]
+fn tls_needs_certificates_and_authorities_and_nothing_else_has_them() {
+    let (udp, backup) = ("service = \"sip-udp\"", "addresses = [\"192.0.34.20\"]");
+    for (line, more, key, words) in [
+        (
+            udp,
+            "service = \"sip-tls\"",
+            "listener[0].certificates",
+            "sip-tls needs a certificate",
+        ),
+        (
+            udp,
+            "service = \"sip-udp\"\ncertificates = [\"sip\"]",
+            "listener[0].certificates",
+            "shows no certificate",
+        ),
+        (
+            udp,
+            "service = \"wss\"\ncertificates = [\"management\"]",
+            "listener[0].certificates",
+            "key of the management pages",
+        ),
+        (
+            udp,
+            "service = \"sip-udp\"\norigins = [\"*\"]",
+            "listener[0].origins",
+            "only WebSocket",
+        ),
+        (
+            backup,
+            "addresses = [\"192.0.34.20\"]\ntransport = \"tls\"",
+            "trunk.backup.transport",
+            "who vouches",
+        ),
+        (
+            backup,
+            "addresses = [\"192.0.34.20\"]\ntls = { names = [\"Upper.example\"], authorities = [\"ca\"] }",
+            "trunk.backup.tls.names[0]",
+            "no name of a certificate",
+        ),
+    ] {
+        let errors = refused(&changed(line, more).0);
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.key == key && error.to_string().contains(words)),
+            "`{more}`:\n{}",
+            list(&errors)
+        );
+    }
+}
+
+#[test]
 fn listeners_and_peers_must_fit_their_zones() {
     one(
         "port = 5060",
         "port = 20000",
         "listener[0].port",
         "media ports 16384-32767",
-    );
-    one(
-        "service = \"sip-udp\"",
-        "service = \"sip-tls\"",
-        "listener[0].certificates",
-        "sip-tls needs a certificate",
-    );
-    one(
-        "service = \"sip-udp\"",
-        "service = \"sip-udp\"\ncertificates = [\"sip\"]",
-        "listener[0].certificates",
-        "shows no certificate",
-    );
-    one(
-        "service = \"sip-udp\"",
-        "service = \"wss\"\ncertificates = [\"management\"]",
-        "listener[0].certificates",
-        "key of the management pages",
-    );
-    one(
-        "service = \"sip-udp\"",
-        "service = \"sip-udp\"\norigins = [\"*\"]",
-        "listener[0].origins",
-        "only WebSocket",
-    );
-    one(
-        "addresses = [\"192.0.34.20\"]",
-        "addresses = [\"192.0.34.20\"]\ntransport = \"tls\"",
-        "trunk.backup.transport",
-        "who vouches",
-    );
-    one(
-        "addresses = [\"192.0.34.20\"]",
-        "addresses = [\"192.0.34.20\"]\ntls = { names = [\"Upper.example\"], authorities = [\"ca\"] }",
-        "trunk.backup.tls.names[0]",
-        "no name of a certificate",
     );
     one(
         "zone = \"management\"",
