@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use appliance_config::{
     Action, Bans, Called, Card, Document, Host, Interface, Ipv4, Ipv6, Language, Limits, Listener,
-    Logging, Mac, Management, Media, Origin, PeerTls, Registrar, Registration, Registrations, Route, Routed,
-    SCHEMA, Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
+    Logging, Mac, Management, Media, Origin, PeerTls, Registrar, Registration, Registrations,
+    Route, Routed, SCHEMA, Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 

@@ -102,6 +102,8 @@ pub(crate) const fn via_word(transport: Transport) -> headers::Transport {
         Transport::Udp => headers::Transport::Udp,
         Transport::Tcp => headers::Transport::Tcp,
         Transport::Tls => headers::Transport::Tls,
+        Transport::Ws => headers::Transport::Ws,
+        Transport::Wss => headers::Transport::Wss,
     }
 }
 
