@@ -84,6 +84,10 @@ numbers! {
         media_timeout_seconds = 60 in 5..=86_400,
         /// Seconds a call may last.
         call_seconds = 43_200 in 60..=604_800,
+        /// Seconds of a session timer that is asked for on each leg of a call; 0: none is asked for.
+        session_expires_seconds = 1_800 in 0..=86_400,
+        /// Shortest session timer that is agreed to, in seconds (RFC 4028: never below 90).
+        min_se_seconds = 90 in 90..=3_600,
         /// Seconds an idle SIP connection may last.
         idle_connection_seconds = 600 in 10..=86_400,
     }

@@ -222,6 +222,10 @@ pub struct Limits {
     pub media_timeout_seconds: u32,
     /// Seconds a call may last.
     pub call_seconds: u32,
+    /// Seconds of a session timer that is asked for on each leg; 0: none is asked for.
+    pub session_expires_seconds: u32,
+    /// Shortest session timer that is agreed to, in seconds.
+    pub min_se_seconds: u32,
     /// Seconds an idle TCP connection may last.
     pub idle_connection_seconds: u32,
 }

@@ -187,6 +187,8 @@ const fn limits(limits: &appliance_config::Limits) -> Limits {
         message_octets: limits.message_octets,
         media_timeout_seconds: limits.media_timeout_seconds,
         call_seconds: limits.call_seconds,
+        session_expires_seconds: limits.session_expires_seconds,
+        min_se_seconds: limits.min_se_seconds,
         idle_connection_seconds: limits.idle_connection_seconds,
     }
 }

@@ -177,6 +177,8 @@ pub(crate) fn settings(revision: u64) -> Settings {
         call_seconds: 60,
         handshake_seconds: 10,
         idle_connection_seconds: 60,
+        session_expires_seconds: 0,
+        min_se_seconds: 90,
     };
     Settings {
         revision,

@@ -318,6 +318,12 @@ impl Core {
                 match task {
                     Task::Invite => call.invite_response(&mut self.cx, side, client, response),
                     Task::Pass(server) => call.passed(&mut self.cx, side, server, status),
+                    Task::Passage => {
+                        call.passage_response(&mut self.cx, side, client, status, Some(&response))
+                    }
+                    Task::Own => {
+                        call.own_response(&mut self.cx, side, client, status, Some(&response))
+                    }
                 }
             }
             Owner::Registration(server) => {
@@ -342,6 +348,18 @@ impl Core {
             ) => {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.invite_ended(&mut self.cx, side, client, failed);
+                }
+            }
+            (
+                Owner::Call {
+                    call,
+                    side,
+                    task: task @ (Task::Passage | Task::Own),
+                },
+                failed,
+            ) => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.request_ended(&mut self.cx, side, client, task, failed);
                 }
             }
             (

@@ -4,7 +4,11 @@ use sbc_sip::{message::Request, method::Method, status::StatusCode};
 
 use crate::{
     admission,
-    call::{Call, Original, Start, leg::Leg},
+    call::{
+        Call, Original, Start,
+        leg::Leg,
+        session_timer::{self, Asked},
+    },
     core::Core,
     dispatch::Source,
     outgoing::{self, Answer, Credentials},
@@ -24,6 +28,12 @@ impl Core {
         }
         if request.headers.contacts.len() != 1 {
             self.refuse(source, request, 400, "contact");
+            return;
+        }
+        let least = self.cx.settings().limits.min_se_seconds;
+        if Asked::of(&request.headers).too_short(least) {
+            let answer = session_timer::too_short(least);
+            self.refuse_with(source, request, "session-too-short", answer);
             return;
         }
         let offer = match outgoing::offer_of(request) {
@@ -161,6 +171,7 @@ impl Core {
             route: way.route,
             calling,
             called,
+            asked: Asked::of(&request.headers),
         };
         let call = Call::start(&mut self.cx, id, start);
         self.calls.insert(id, call);

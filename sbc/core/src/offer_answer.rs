@@ -153,6 +153,11 @@ impl OwnDescription {
         }
     }
 
+    /// The description that was written last.
+    pub(crate) const fn last(&self) -> Option<&SessionDescription> {
+        self.last.as_ref()
+    }
+
     /// Our description made of the other side's, with our sockets. `leases`: one for each media line that we carry.
     pub(crate) fn write(
         &mut self,

@@ -29,7 +29,7 @@ use crate::{
 /// The name that we show; never a version.
 const PRODUCT: &str = "Gatehouse";
 /// Methods that we understand.
-pub(crate) const ALLOW: [Method; 7] = [
+pub(crate) const ALLOW: [Method; 9] = [
     Method::Invite,
     Method::Ack,
     Method::Bye,
@@ -37,7 +37,11 @@ pub(crate) const ALLOW: [Method; 7] = [
     Method::Options,
     Method::Info,
     Method::Register,
+    Method::Prack,
+    Method::Update,
 ];
+/// Extensions that we understand wherever a request may require them.
+pub(crate) const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
 /// Characters of a display name that cross.
 const DISPLAY: usize = 128;
 
@@ -157,6 +161,11 @@ pub(crate) fn finish_invite(
     if let Some(body) = body {
         set_description(request, &body);
     }
+}
+
+/// Option tags that the far end may make use of.
+pub(crate) fn supported(tags: &[&'static str]) -> Field {
+    Field::Supported(tags.iter().map(|tag| Text::from_static(tag)).collect())
 }
 
 /// Bodies that we understand.
@@ -289,6 +298,7 @@ pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> 
     );
     if answer.allow {
         headers.push(Field::Allow(ALLOW.to_vec()));
+        headers.push(supported(&["timer"]));
     }
     if answer.accept {
         headers.push(accept());
@@ -430,6 +440,8 @@ pub(crate) const fn method_word(method: &Method) -> &'static str {
         Method::Options => "OPTIONS",
         Method::Register => "REGISTER",
         Method::Info => "INFO",
+        Method::Prack => "PRACK",
+        Method::Update => "UPDATE",
         _ => "other",
     }
 }

@@ -352,6 +352,8 @@ fn settings() -> Settings {
             call_seconds: 3600,
             handshake_seconds: 10,
             idle_connection_seconds: 3600,
+            session_expires_seconds: 0,
+            min_se_seconds: 90,
         },
         lab: true,
     }

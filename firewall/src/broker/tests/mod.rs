@@ -45,6 +45,8 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         call_seconds: 60,
         handshake_seconds: 10,
         idle_connection_seconds: 60,
+        session_expires_seconds: 0,
+        min_se_seconds: 90,
     };
     Box::new(Settings {
         revision,

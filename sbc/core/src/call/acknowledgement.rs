@@ -13,15 +13,52 @@ use crate::{
 };
 
 impl Call {
-    /// Send the 2xx of the exchange and wait for its ACK.
-    pub(super) fn send_success(
+    /// The 2xx of the exchange leaves as soon as nothing is in its way: RFC 3262 §3, no response with a description
+    /// that is not confirmed yet.
+    pub(super) fn success_ready(
         &mut self,
         cx: &mut Context,
-        side: Side,
         fields: Vec<Field>,
         body: Option<SessionDescription>,
     ) {
-        let Some(leg) = self.leg(side) else { return };
+        if let Some(exchange) = &mut self.exchange {
+            exchange.stage = Stage::Ready;
+            self.ready = Some((fields, body));
+            self.release_success(cx);
+        }
+    }
+
+    /// Something that a 2xx waited for has come.
+    pub(super) fn release_success(&mut self, cx: &mut Context) {
+        let unconfirmed = self
+            .settled
+            .as_ref()
+            .is_some_and(|fork| fork.reliable.holds_description());
+        let Some(from) = self.exchange.as_ref().map(|exchange| exchange.from) else {
+            return;
+        };
+        if unconfirmed || self.passage.is_some() {
+            return;
+        }
+        if let Some((fields, body)) = self.ready.take() {
+            self.stop_reliable(cx);
+            self.send_success(cx, from, fields, body);
+        }
+    }
+
+    /// Send the 2xx of the exchange and wait for its ACK.
+    fn send_success(
+        &mut self,
+        cx: &mut Context,
+        side: Side,
+        mut fields: Vec<Field>,
+        body: Option<SessionDescription>,
+    ) {
+        fields.extend(self.session_reply(cx, side));
+        let Some(leg) = self.leg_mut(side) else {
+            return;
+        };
+        leg.confirmed = true;
         let (tag, contact) = (leg.own_tag.clone(), outgoing::contact(cx, &leg.hop));
         let Some(exchange) = &mut self.exchange else {
             return;
@@ -41,7 +78,11 @@ impl Call {
         );
         let Some(response) = response else {
             // The transaction is gone (the far end gave up): there is nobody to acknowledge.
+            let initial = exchange.initial;
             self.exchange = None;
+            if let (true, Some(leg)) = (initial, self.leg_mut(side)) {
+                leg.confirmed = false;
+            }
             self.end(cx, "caller");
             return;
         };

@@ -27,12 +27,22 @@ impl Call {
         self.targets.clear();
         cx.counters.count("calls_ended_total", "by", by);
         self.media.close(cx);
-        for timer in [CallTimer::NoAnswer, CallTimer::Duration] {
+        for timer in [
+            CallTimer::NoAnswer,
+            CallTimer::Duration,
+            CallTimer::SessionA,
+            CallTimer::SessionB,
+            CallTimer::Again,
+        ] {
             cx.timers.cancel(TimerKey::Call(self.id, timer));
         }
         for client in self.inviting.clone() {
             transactions::cancel(cx, client);
         }
+        self.offer_lost(cx);
+        self.own = None;
+        self.ready = None;
+        self.stop_reliable(cx);
         self.end_exchange(cx, answered);
         for side in [Side::A, Side::B] {
             // RFC 3261 §15: no BYE before the ACK for our 2xx.
@@ -80,7 +90,7 @@ impl Call {
                 self.exchange = None;
                 transactions::respond_plain(cx, server, if answered { 487 } else { 500 });
             }
-            Stage::Media | Stage::Response => {
+            Stage::Media | Stage::Response | Stage::Ready => {
                 self.exchange = None;
                 let gone = self.leg(from).is_some_and(|leg| leg.over);
                 let status = if gone || answered { 487 } else { 480 };

@@ -27,6 +27,8 @@ pub(super) enum Stage {
     Response,
     /// Media sockets for an offer that came in the 2xx, which then goes back.
     LateMedia(Box<Response>),
+    /// What our 2xx must not pass: it is ready.
+    Ready,
     /// The ACK for our 2xx.
     Acknowledgement {
         response: Box<Response>,
@@ -78,7 +80,7 @@ impl Exchange {
     pub(super) fn is_answered(&self) -> bool {
         matches!(
             self.stage,
-            Stage::LateMedia(_) | Stage::Acknowledgement { .. }
+            Stage::LateMedia(_) | Stage::Ready | Stage::Acknowledgement { .. }
         )
     }
 
@@ -96,7 +98,7 @@ impl Call {
         if let Some(old) = self.b.take() {
             old.leave(cx);
         }
-        self.forks.clear();
+        self.drop_forks(cx);
         let display = self.original.display.clone();
         let own = target.own.clone().with_display(display);
         let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
@@ -135,7 +137,12 @@ impl Call {
     }
 
     /// Open what a description of `side` needs. `false`: it has no line that we can carry.
-    fn open_lines(&mut self, cx: &mut Context, side: Side, offer: &SessionDescription) -> bool {
+    pub(super) fn open_lines(
+        &mut self,
+        cx: &mut Context,
+        side: Side,
+        offer: &SessionDescription,
+    ) -> bool {
         let zones = [side, side.other()].map(|side| {
             self.leg(side)
                 .map(|leg| (leg.hop.zone(), leg.hop.peer().is_ipv4()))
@@ -161,6 +168,14 @@ impl Call {
 
     /// Every media socket that was asked for is there.
     pub(super) fn media_ready(&mut self, cx: &mut Context) {
+        if self.passage_opens() {
+            self.pass_on(cx);
+            return;
+        }
+        if self.own_opens() {
+            self.own_request(cx);
+            return;
+        }
         let Some(exchange) = &mut self.exchange else {
             return;
         };
@@ -172,7 +187,7 @@ impl Call {
     }
 
     /// The INVITE on the other leg.
-    fn send_invite(&mut self, cx: &mut Context) {
+    pub(super) fn send_invite(&mut self, cx: &mut Context) {
         let Some(exchange) = &self.exchange else {
             return;
         };
@@ -182,6 +197,8 @@ impl Call {
             exchange.offer.clone(),
         );
         let body = offer.and_then(|offer| self.own_description(cx, to, &offer));
+        let session = self.session_header(cx, to, false);
+        let extensions = self.extensions(initial, body.is_some());
         let id = self.id;
         let (original, target) = (&self.original, &self.target);
         let leg = match to {
@@ -193,6 +210,8 @@ impl Call {
         let cseq = leg.own_cseq();
         let contact = outgoing::contact(cx, &hop);
         outgoing::finish_invite(&mut request, contact, body);
+        request.headers.fields.extend(session);
+        request.headers.push(outgoing::supported(&extensions));
         if initial && let Some(target) = target {
             outgoing::first_invite(&mut request, target, original);
             Self::write_fields(cx, leg, &original.crossing, &mut request);
@@ -212,6 +231,18 @@ impl Call {
         if let Some(exchange) = &mut self.exchange {
             exchange.client = Some((client, cseq));
         }
+    }
+
+    /// What the callee may make use of. A caller that confirms nothing cannot answer an offer that comes early.
+    fn extensions(&self, initial: bool, offered: bool) -> Vec<&'static str> {
+        let mut tags = vec!["timer"];
+        if initial && (offered || self.a.ability.reliable) {
+            tags.push("100rel");
+        }
+        if initial && self.a.ability.early_terminated {
+            tags.push("199");
+        }
+        tags
     }
 
     /// Our description towards a leg, made of the one that the other leg's far end gave.

@@ -14,6 +14,12 @@ use crate::{
 impl Call {
     /// A request (no ACK, no CANCEL) on a leg's dialog, in the server transaction `server`.
     pub(crate) fn request(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
+        if self.phase != Phase::Ending
+            && let Some(index) = self.fork_of(side, request)
+        {
+            self.early_request(cx, side, index, server, request);
+            return;
+        }
         let Some(leg) = self.leg_mut(side) else {
             return;
         };
@@ -34,7 +40,53 @@ impl Call {
             Method::Bye => self.bye(cx, side, server),
             Method::Invite => self.reinvite(cx, side, server, request),
             Method::Info => self.info_request(cx, side, server, request),
+            Method::Prack => self.prack(cx, server, request),
+            Method::Update => self.update(cx, side, None, server, request),
             Method::Options => {
+                let answer = Answer {
+                    status: StatusCode::OK,
+                    allow: true,
+                    accept: true,
+                    ..Answer::default()
+                };
+                transactions::respond(cx, server, answer);
+            }
+            _ => {
+                let answer = Answer {
+                    status: StatusCode::METHOD_NOT_ALLOWED,
+                    allow: true,
+                    ..Answer::default()
+                };
+                transactions::respond(cx, server, answer);
+            }
+        }
+    }
+
+    /// A request in an early dialog.
+    fn early_request(
+        &mut self,
+        cx: &mut Context,
+        side: Side,
+        index: usize,
+        server: u64,
+        request: &Request,
+    ) {
+        let cseq = request.headers.cseq.number;
+        let in_order = self
+            .forks
+            .get_mut(index)
+            .is_some_and(|fork| fork.in_order(side, cseq));
+        if !in_order {
+            transactions::respond_plain(cx, server, 500);
+            return;
+        }
+        match (side, &request.method) {
+            (Side::A, Method::Prack) => self.prack(cx, server, request),
+            (_, Method::Update) => self.update(cx, side, Some(index), server, request),
+            // RFC 3261 §15: the caller may end an early dialog so, the callee may not.
+            (Side::A, Method::Bye) => self.bye(cx, side, server),
+            (Side::A, Method::Info) => self.info_request(cx, side, server, request),
+            (_, Method::Options) => {
                 let answer = Answer {
                     status: StatusCode::OK,
                     allow: true,
@@ -96,11 +148,7 @@ impl Call {
         match &self.exchange {
             // RFC 3261 §14.2: a second INVITE before the first is answered.
             Some(exchange) if exchange.from == side => {
-                let answer = Answer {
-                    status: StatusCode::SERVER_INTERNAL_ERROR,
-                    retry_after: Some(1 + u32::from(cx.identity.number().to_le_bytes()[0]) % 10),
-                    ..Answer::default()
-                };
+                let answer = Self::offer_again_later(cx);
                 transactions::respond(cx, server, answer);
                 return;
             }
@@ -111,7 +159,11 @@ impl Call {
             None => {}
         }
         // The last re-INVITE towards this side is still running there (cancelled, not yet finished).
-        if !self.inviting_is_idle(cx) || !other_confirmed {
+        if !self.inviting_is_idle(cx)
+            || !other_confirmed
+            || self.passage.is_some()
+            || self.own.is_some()
+        {
             transactions::respond_plain(cx, server, 491);
             return;
         }
@@ -122,8 +174,14 @@ impl Call {
                 return;
             }
         };
+        if let Some(answer) = self.session_too_short(cx, side, &request.headers) {
+            transactions::respond(cx, server, answer);
+            return;
+        }
+        self.session_offered(side, &request.headers);
         if let Some(leg) = self.leg_mut(side) {
             leg.refresh_target_from(&request.headers.contacts);
+            leg.ability.learn(&request.headers);
         }
         transactions::belongs_to(cx, server, self.id);
         self.exchange = Some(Exchange::new(
@@ -136,7 +194,7 @@ impl Call {
         self.prepare(cx);
     }
 
-    fn inviting_is_idle(&self, cx: &Context) -> bool {
+    pub(super) fn inviting_is_idle(&self, cx: &Context) -> bool {
         !self
             .inviting
             .iter()

@@ -9,6 +9,7 @@ use sbc_sip::{
     uri::SipUri,
 };
 
+use super::ability::Ability;
 use crate::{
     context::Context, offer_answer::OwnDescription, outgoing, stream_leg::Reach,
     surroundings::Peer, transport::NextHop,
@@ -36,6 +37,10 @@ pub(crate) struct Leg {
     pub(crate) description: OwnDescription,
     /// The far end's last description.
     pub(crate) described: Option<SessionDescription>,
+    /// What the far end can do.
+    pub(crate) ability: Ability,
+    /// We made the Call-ID.
+    pub(crate) owns_call_id: bool,
     /// A 2xx to INVITE was sent or received.
     pub(crate) confirmed: bool,
     /// BYE was sent or received.
@@ -68,6 +73,8 @@ impl Leg {
             remote_target: None,
             description: OwnDescription::new(cx.identity.number()),
             described: None,
+            ability: Ability::default(),
+            owns_call_id: true,
             confirmed: false,
             over: false,
             acknowledged: None,
@@ -90,6 +97,8 @@ impl Leg {
             remote_target: None,
             description: OwnDescription::new(0),
             described: None,
+            ability: self.ability,
+            owns_call_id: self.owns_call_id,
             confirmed: true,
             over: false,
             acknowledged: None,
@@ -119,6 +128,8 @@ impl Leg {
     pub(crate) fn adopt_request(&mut self, request: &Request) {
         self.remote_tag = request.headers.from.tag().map(|tag| tag.to_string());
         self.remote_cseq = Some(request.headers.cseq.number);
+        self.owns_call_id = false;
+        self.ability.learn(&request.headers);
         self.routes = request.headers.record_routes.to_vec();
         self.refresh_target_from(&request.headers.contacts);
     }
@@ -126,6 +137,7 @@ impl Leg {
     /// Take remote target and route set from a response to our INVITE. RFC 3261 §12.1.2.
     pub(crate) fn adopt_response(&mut self, response: &Response) {
         self.remote_tag = response.headers.to.tag().map(|tag| tag.to_string());
+        self.ability.learn(&response.headers);
         self.routes = response
             .headers
             .record_routes
@@ -179,6 +191,17 @@ impl Leg {
         method: Method,
         cseq: u32,
     ) -> (NextHop, Request) {
+        self.request_as(cx, method, cseq, &self.own_tag)
+    }
+
+    /// The same under another tag of ours: in an early dialog that is not the first.
+    pub(crate) fn request_as(
+        &self,
+        cx: &mut Context,
+        method: Method,
+        cseq: u32,
+        own_tag: &str,
+    ) -> (NextHop, Request) {
         let hop = self.next_hop(cx);
         let uri = self
             .remote_target
@@ -187,7 +210,7 @@ impl Leg {
         let draft = outgoing::RequestDraft {
             method,
             uri: uri.unwrap_or_else(|| outgoing::uri_of(hop.peer())),
-            from: self.own.clone().with_tag(self.own_tag.as_str()),
+            from: self.own.clone().with_tag(own_tag),
             to: match &self.remote_tag {
                 Some(tag) => self.other.clone().with_tag(tag.as_str()),
                 None => self.other.clone(),

@@ -10,17 +10,29 @@
 //! | `exchange` | INVITE from one leg to the other: sockets, offer, cancel |
 //! | `outcome` | responses on their way back, forks, failover |
 //! | `crossing` | fields, codecs and statuses that cross |
+//! | `early` | the callee's early dialogs and the caller's for them |
+//! | `reliable` | provisional responses with PRACK |
+//! | `passage` | an offer by UPDATE, PRACK or provisional response |
+//! | `own` | re-INVITE and UPDATE on our own account |
+//! | `session_timer` | each leg's session timer |
+//! | `ability` | what a far end can do |
 //! | `acknowledgement` | 2xx sent until its ACK comes |
 //! | `in_dialog` | BYE, CANCEL, INFO, OPTIONS and re-INVITE |
 //! | `ending` | how a call ends, its records |
 
+pub(crate) mod ability;
 mod acknowledgement;
 mod crossing;
+mod early;
 mod ending;
 mod exchange;
 mod in_dialog;
 pub(crate) mod leg;
 mod outcome;
+mod own;
+mod passage;
+mod reliable;
+pub(crate) mod session_timer;
 
 use std::{
     collections::VecDeque,
@@ -33,7 +45,10 @@ use broker_proto::{
     status::{CallInfo, LegInfo},
 };
 use sbc_media::relay::{MediaEvent, Side};
-use sbc_sip::{headers::DisplayName, sdp::SessionDescription};
+use sbc_sip::{
+    headers::{DisplayName, Field},
+    sdp::SessionDescription,
+};
 
 use crate::{
     context::Context,
@@ -47,8 +62,12 @@ use crate::{
     transactions,
     transport::{self, Flow, NextHop},
 };
+use early::Fork;
 use exchange::Exchange;
 use leg::Leg;
+use own::Own;
+use passage::Passage;
+use session_timer::{Asked, Session};
 
 /// A call's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,15 +84,27 @@ pub(crate) enum CallTimer {
     Duration,
     /// Last reports of the media threads do not come.
     Reports,
+    /// A reliable provisional response is sent again, or given up.
+    Reliable,
+    /// The caller's session is to be refreshed, or is over.
+    SessionA,
+    /// The callee's.
+    SessionB,
+    /// An offer of our own is made again after a glare.
+    Again,
 }
 
-const TIMERS: [CallTimer; 6] = [
+const TIMERS: [CallTimer; 10] = [
     CallTimer::Renew,
     CallTimer::Window,
     CallTimer::NoAnswer,
     CallTimer::Acknowledge,
     CallTimer::Duration,
     CallTimer::Reports,
+    CallTimer::Reliable,
+    CallTimer::SessionA,
+    CallTimer::SessionB,
+    CallTimer::Again,
 ];
 
 /// How long a callee may ring (RFC 3261 §16.6 wants more than three minutes of timer C).
@@ -116,12 +147,6 @@ pub(crate) struct Original {
     pub(crate) crossing: Crossing,
 }
 
-/// A callee's early dialog: the caller sees each under a tag of its own (RFC 3261 §12.1).
-struct Fork {
-    remote_tag: String,
-    own_tag: String,
-}
-
 /// One call.
 pub(crate) struct Call {
     pub(crate) id: u64,
@@ -133,6 +158,20 @@ pub(crate) struct Call {
     original: Original,
     exchange: Option<Exchange>,
     forks: Vec<Fork>,
+    /// The early dialog that became the dialog.
+    settled: Option<Fork>,
+    /// The caller's first tag is some early dialog's.
+    tag_used: bool,
+    /// Server transaction and CSeq of the caller's INVITE.
+    invite: (u64, u32),
+    /// An offer that goes by another message than INVITE.
+    passage: Option<Passage>,
+    /// A request on our own account.
+    own: Option<Own>,
+    /// Session timers of both legs.
+    sessions: [Session; 2],
+    /// The 2xx that is ready and waits; with its description.
+    ready: Option<(Vec<Field>, Option<SessionDescription>)>,
     media: MediaSession,
     /// Kinds of the media lines that flow, for the record.
     kinds: Vec<&'static str>,
@@ -163,6 +202,8 @@ pub(crate) struct Start {
     pub(crate) route: String,
     pub(crate) calling: String,
     pub(crate) called: String,
+    /// What the INVITE says about the session's time.
+    pub(crate) asked: Asked,
 }
 
 impl Call {
@@ -179,6 +220,13 @@ impl Call {
             original: start.original,
             exchange: None,
             forks: Vec::new(),
+            settled: None,
+            tag_used: false,
+            invite: (start.server, start.cseq),
+            passage: None,
+            own: None,
+            sessions: [Session::default(), Session::default()],
+            ready: None,
             media: MediaSession::new(id, limits.media_timeout_seconds.saturating_mul(1000)),
             kinds: Vec::new(),
             source: start.source,
@@ -194,6 +242,7 @@ impl Call {
             inviting: Vec::new(),
         };
         call.a.enter(cx, id, Side::A);
+        call.session_noted(Side::A, start.asked);
         transactions::belongs_to(cx, start.server, id);
         call.exchange = Some(Exchange::new(
             Side::A,
@@ -268,6 +317,13 @@ impl Call {
                 self.check_over(cx);
             }
             CallTimer::Duration => self.end(cx, "limit"),
+            CallTimer::Reliable => {
+                self.reliable_timer(cx);
+                self.check_over(cx);
+            }
+            CallTimer::SessionA => self.session_timer(cx, Side::A),
+            CallTimer::SessionB => self.session_timer(cx, Side::B),
+            CallTimer::Again => self.again(cx),
             CallTimer::Reports => {
                 self.media.settle_all(cx);
                 self.write_end(cx);
@@ -303,6 +359,9 @@ impl Call {
         match &self.exchange {
             Some(exchange) if exchange.awaits_media() => {
                 self.refuse_exchange(cx, status_of(reason), "media-refused")
+            }
+            _ if self.passage_opens() => {
+                self.refuse_passage(cx, status_of(reason), "media-refused");
             }
             _ => self.end(cx, "media-refused"),
         }

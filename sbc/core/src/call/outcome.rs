@@ -6,14 +6,19 @@ use sbc_sip::{
     message::{Request, Response},
     method::Method,
     sdp::SessionDescription,
+    status::StatusCode,
 };
 
-use super::{Call, CallTimer, FORKS, Fork, Phase, exchange::Stage};
+use super::{
+    Call, CallTimer, Phase,
+    exchange::Stage,
+    reliable::{Heard, Provisional},
+};
 use crate::{
     context::Context,
     offer_answer, outgoing,
     timers::TimerKey,
-    transactions::{self, Owner},
+    transactions::{self, Owner, Task},
     transport::NextHop,
 };
 
@@ -51,6 +56,25 @@ impl Call {
         self.check_over(cx);
     }
 
+    /// A request with an offer of ours is over: without a response in time, or done with its 2xx.
+    pub(crate) fn request_ended(
+        &mut self,
+        cx: &mut Context,
+        side: Side,
+        client: u64,
+        task: Task,
+        failed: Option<u16>,
+    ) {
+        self.inviting.retain(|have| *have != client);
+        match (task, failed) {
+            (Task::Passage, Some(status)) => {
+                self.passage_response(cx, side, client, status, None);
+            }
+            (Task::Own, Some(status)) => self.own_response(cx, side, client, status, None),
+            _ => self.check_over(cx),
+        }
+    }
+
     /// Our INVITE got no final response in time, or could not be sent; or its transaction is done with 2xx.
     pub(crate) fn invite_ended(
         &mut self,
@@ -74,64 +98,90 @@ impl Call {
         let Some(exchange) = &self.exchange else {
             return;
         };
-        let (server, initial, offer) = (exchange.server, exchange.initial, exchange.offer.clone());
-        if !matches!(exchange.stage, Stage::Response) || !initial {
+        let (initial, offer) = (exchange.initial, exchange.offer.clone());
+        if !matches!(exchange.stage, Stage::Response) || !initial || side != Side::B {
             return;
         }
         self.ringing();
-        let Some(tag) = self.fork(cx, response) else {
+        let Some(index) = self.fork(cx, response) else {
             return;
         };
-        // An early answer is one only if we offered.
-        let answer = offer
-            .as_ref()
-            .and_then(|_| outgoing::description(response.body_part()));
-        let body = match (offer, answer) {
-            (Some(offer), Some(answer)) if offer_answer::answers(&offer, &answer) => {
-                self.agree(cx, side.other(), &offer, &answer);
-                self.own_description(cx, side.other(), &answer)
-            }
-            _ => None,
+        let rseq = match self.heard(index, response) {
+            Heard::Plain => None,
+            Heard::Next(rseq) => Some(rseq),
+            Heard::Again => return,
         };
-        let contact = outgoing::contact(cx, &self.a.hop);
+        let ability = self.a.ability;
+        let reliably = ability.reliable_only || (ability.reliable && rseq.is_some());
+        let description = outgoing::description(response.body_part());
+        if let (None, Some(early), Some(rseq), true) = (&offer, &description, rseq, reliably) {
+            if let Some(fork) = self.forks.get_mut(index) {
+                fork.unconfirmed = Some(rseq);
+            }
+            self.offer_by_provisional(cx, index, response.status, early.clone());
+            return;
+        }
+        let body = offer
+            .and_then(|offer| self.early_media(cx, index, &offer, description?, rseq.is_some()));
+        if let Some(rseq) = rseq {
+            // RFC 3262 §5: where the caller confirms too, its PRACK may bring an offer for the callee.
+            if reliably && body.is_some() {
+                if let Some(fork) = self.forks.get_mut(index) {
+                    fork.unconfirmed = Some(rseq);
+                }
+            } else {
+                self.confirm(cx, index, rseq, None, Owner::Nobody);
+            }
+        }
+        let status = response.status;
         let fields = self.carried(cx, side, &response.headers);
-        transactions::respond(
-            cx,
-            server,
-            outgoing::Answer {
-                status: response.status,
-                tag: Some(&tag),
-                contact,
-                body,
-                fields,
-                ..outgoing::Answer::default()
-            },
-        );
+        if status == StatusCode::EARLY_DIALOG_TERMINATED {
+            if ability.early_terminated {
+                let last = Provisional {
+                    status,
+                    fields,
+                    body: None,
+                };
+                self.tell(cx, index, last, reliably);
+            }
+            self.end_fork(cx, index);
+            return;
+        }
+        let provisional = Provisional {
+            status,
+            fields,
+            body,
+        };
+        self.tell(cx, index, provisional, reliably);
     }
 
-    /// The tag under which the caller sees the early dialog of a response; `None`: too many of them.
-    fn fork(&mut self, cx: &mut Context, response: &Response) -> Option<String> {
-        let remote_tag = response.headers.to.tag()?.to_string();
-        if let Some(fork) = self.forks.iter().find(|fork| fork.remote_tag == remote_tag) {
-            return Some(fork.own_tag.clone());
-        }
-        if self.forks.len() >= FORKS {
-            cx.counters.count("sip_forks_refused_total", "", "");
+    /// The callee's answer in a provisional response: the caller hears the early dialog that spoke last (RFC 3960 §3).
+    /// Our description for the caller, if there is something to say.
+    fn early_media(
+        &mut self,
+        cx: &mut Context,
+        index: usize,
+        offer: &SessionDescription,
+        answer: SessionDescription,
+        firm: bool,
+    ) -> Option<SessionDescription> {
+        if !offer_answer::answers(offer, &answer) {
             return None;
         }
-        let own_tag = match self.forks.is_empty() {
-            true => self.a.own_tag.clone(),
-            false => cx.identity.tag(),
-        };
-        cx.dialogs.insert(
-            (self.a.call_id.clone(), own_tag.clone()),
-            (self.id, Side::A),
-        );
-        self.forks.push(Fork {
-            remote_tag,
-            own_tag: own_tag.clone(),
-        });
-        Some(own_tag)
+        let fork = self.forks.get_mut(index)?;
+        if fork.firm {
+            // RFC 6337 §3.1: the first that was reliable counts.
+            return None;
+        }
+        let again = fork.described.as_ref() == Some(&answer);
+        fork.described = Some(answer.clone());
+        fork.firm = firm;
+        if again && self.b.as_ref().is_some_and(|leg| leg.described.is_some()) {
+            // Said before, and maybe another one speaks now.
+            return self.own_description(cx, Side::A, &answer);
+        }
+        self.agree(cx, Side::A, offer, &answer);
+        self.own_description(cx, Side::A, &answer)
     }
 
     fn success(
@@ -197,10 +247,8 @@ impl Call {
             response.headers.cseq.number,
         );
         if initial {
-            let tag = self
-                .fork(cx, &response)
-                .unwrap_or_else(|| self.a.own_tag.clone());
-            self.settle_fork(cx, tag);
+            let index = self.fork(cx, &response);
+            self.settle_fork(cx, index);
         }
         let Some(leg) = self.leg_mut(side) else {
             return;
@@ -210,12 +258,22 @@ impl Call {
             leg.confirmed = true;
         } else {
             leg.refresh_target_from(&response.headers.contacts);
+            leg.ability.learn(&response.headers);
         }
+        self.session_answered(cx, side, &response.headers);
+        let settled = self.settled.as_ref().filter(|_| initial);
+        if let Some(fork) = settled.filter(|fork| fork.firm) {
+            let (described, told) = (fork.described.clone(), fork.told);
+            self.acknowledge(cx, side, cseq, None);
+            self.answered_early(cx, &response, offer, described, told);
+            return;
+        }
+        // A callee that answered early may leave the 2xx empty.
+        let early = settled.and_then(|fork| fork.described.clone());
         let description = outgoing::description(response.body_part());
         match (offer, description) {
             (Some(offer), answer) => {
-                // A callee that answered early may leave the 2xx empty.
-                let answer = answer.or_else(|| self.early_answer(initial, side));
+                let answer = answer.or(early);
                 self.acknowledge(cx, side, cseq, None);
                 match answer.filter(|answer| offer_answer::answers(&offer, answer)) {
                     Some(answer) => {
@@ -234,31 +292,39 @@ impl Call {
         }
     }
 
-    fn early_answer(&self, initial: bool, side: Side) -> Option<SessionDescription> {
-        if initial {
-            self.leg(side)?.described.clone()
-        } else {
-            None
+    /// Offer and answer were through before the 2xx: what it describes is not heard (RFC 6337 §3.1), and a caller that
+    /// has confirmed its answer gets none in ours.
+    fn answered_early(
+        &mut self,
+        cx: &mut Context,
+        response: &Response,
+        offer: Option<SessionDescription>,
+        described: Option<SessionDescription>,
+        told: bool,
+    ) {
+        let current = self.b.as_ref().and_then(|leg| leg.described.clone());
+        let callers = self.a.described.clone().or(offer);
+        if let (Some(callers), Some(described)) = (callers, &described)
+            && current.as_ref() != Some(described)
+        {
+            // Another branch was heard last.
+            self.agree(cx, Side::A, &callers, described);
         }
+        // A caller whose PRACK is still on its way has the answer in the response that it confirms.
+        let waits = self
+            .settled
+            .as_ref()
+            .is_some_and(|fork| fork.reliable.holds_description());
+        let body = match described {
+            Some(described) if !told && !waits => self.own_description(cx, Side::A, &described),
+            _ => None,
+        };
+        self.accept(cx, response, body);
     }
 
     fn refuse_exchange_and_end(&mut self, cx: &mut Context, why: &'static str) {
         self.refuse_exchange(cx, 502, why);
         self.end(cx, why);
-    }
-
-    /// Of the caller's early dialogs, one becomes the dialog; the others are forgotten.
-    fn settle_fork(&mut self, cx: &mut Context, tag: String) {
-        for fork in std::mem::take(&mut self.forks) {
-            if fork.own_tag != tag {
-                cx.dialogs.remove(&(self.a.call_id.clone(), fork.own_tag));
-            }
-        }
-        if self.a.own_tag != tag {
-            self.a.leave(cx);
-            self.a.own_tag = tag;
-        }
-        self.a.enter(cx, self.id, Side::A);
     }
 
     /// ACK for a 2xx on a leg, kept for its repetitions.
@@ -289,6 +355,15 @@ impl Call {
             return;
         }
         let (server, initial) = (exchange.server, exchange.initial);
+        if initial {
+            self.drop_forks(cx);
+        }
+        let raised = status == 422
+            && response.is_some_and(|response| self.session_raised(side, &response.headers));
+        if raised {
+            self.send_invite(cx);
+            return;
+        }
         if initial && self.try_next(cx, status, response.is_some()) {
             return;
         }
@@ -362,7 +437,6 @@ impl Call {
             self.phase = Phase::Answered;
             self.answered_at = Some(cx.now);
             self.status = response.status.as_u16();
-            self.a.confirmed = true;
             self.targets.clear();
             cx.timers
                 .cancel(TimerKey::Call(self.id, CallTimer::NoAnswer));
@@ -374,7 +448,7 @@ impl Call {
             );
         }
         let fields = self.carried(cx, from.other(), &response.headers);
-        self.send_success(cx, from, fields, body);
+        self.success_ready(cx, fields, body);
         if initial {
             self.media.answered(cx);
             self.write_start(cx);
@@ -390,7 +464,7 @@ const fn told(status: u16, passes_challenges: bool) -> u16 {
         401 | 407 => 500,
         300..=399 => 480,
         // Of no use to a caller that has no such extension with us.
-        420 | 421 | 494 => 500,
+        420 | 421 | 422 | 494 => 500,
         _ => status,
     }
 }

@@ -164,6 +164,8 @@ pub(crate) fn settings() -> Settings {
             media_timeout_seconds: 60,
             call_seconds: 4 * 3600,
             handshake_seconds: 10,
+            session_expires_seconds: 1800,
+            min_se_seconds: 90,
             idle_connection_seconds: 600,
         },
         lab: true,

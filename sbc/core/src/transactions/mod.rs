@@ -50,6 +50,10 @@ const LIMITS: LayerLimits = LayerLimits {
 pub(crate) enum Task {
     /// The INVITE of an exchange.
     Invite,
+    /// An offer on its way by another request than the INVITE of an exchange.
+    Passage,
+    /// A refresh or offer of our own.
+    Own,
     /// A request passed through from the other leg, whose server transaction this is.
     Pass(u64),
 }

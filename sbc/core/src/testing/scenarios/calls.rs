@@ -357,14 +357,14 @@ fn dtmf_by_info_reaches_the_other_side() {
 }
 
 #[test]
-fn in_dialog_options_is_answered_and_update_is_refused_with_allow() {
+fn in_dialog_options_is_answered_and_publish_is_refused_with_allow() {
     let mut world = World::new(15);
     let (trunk, _) = answered_call(&mut world);
     world.act(trunk, |agent, now, gateway| {
         agent.in_dialog(now, gateway, 0, "OPTIONS")
     });
     world.act(trunk, |agent, now, gateway| {
-        agent.in_dialog(now, gateway, 0, "UPDATE")
+        agent.in_dialog(now, gateway, 0, "PUBLISH")
     });
     world.run(seconds(1));
     let answers = world.agent(trunk).answers.clone();
@@ -372,7 +372,10 @@ fn in_dialog_options_is_answered_and_update_is_refused_with_allow() {
         answers.contains(&("OPTIONS".to_owned(), 200)),
         "{answers:?}"
     );
-    assert!(answers.contains(&("UPDATE".to_owned(), 405)), "{answers:?}");
+    assert!(
+        answers.contains(&("PUBLISH".to_owned(), 405)),
+        "{answers:?}"
+    );
     let refusal = world
         .agent(trunk)
         .inbox

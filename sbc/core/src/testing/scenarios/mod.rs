@@ -2,14 +2,18 @@
 
 mod calls;
 mod faults;
+mod hand;
 mod hostile;
 mod interworking;
 mod loss;
 mod registrations;
 mod reinvite;
+mod reliable;
+mod session_timers;
 mod streams;
 mod torture;
 mod trunks;
+mod updates;
 
 use std::{net::SocketAddr, time::Duration};
 
