@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Role;
+use crate::{
+    Role,
+    network_test::{Cable, Probe},
+};
 
 /// From init to a child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,29 @@ pub enum ToChild {
         /// The cable carries.
         carrier: bool,
     },
+    /// To the firewall: send echo requests to the configured hosts; it answers with [`FromChild::NetworkTested`].
+    NetworkTest {
+        /// Pairs the answer.
+        id: crate::RequestId,
+    },
+    /// To the console: what came of [`Command::NetworkTest`].
+    NetworkTested {
+        /// Of the request.
+        id: crate::RequestId,
+        /// Zones and their cables.
+        cables: Vec<(String, Cable)>,
+        /// One for each host.
+        probes: Vec<Probe>,
+    },
+    /// To the console: answer to [`FromChild::LogIn`].
+    LogIn {
+        /// Of the request.
+        id: crate::RequestId,
+        /// What came of it.
+        result: LogIn,
+    },
+    /// To the console: a configuration is on trial, or no longer; at its start, and again when the console is new.
+    Trial(Trial),
     /// To the firewall: the sbc's process is gone or was started again (its broker socket says so too).
     Gone {
         /// Who.
@@ -118,6 +144,28 @@ pub enum FromChild {
         /// What.
         command: Command,
     },
+    /// From console: an operator's password, for what needs one.
+    LogIn {
+        /// Pairs the answer.
+        id: crate::RequestId,
+        /// As typed.
+        password: SecretBytes,
+    },
+    /// From console, before the first set-up is confirmed: make key and certificate for this document. The answer is the
+    /// certificate's fingerprint; nothing is stored before a proposal that fits.
+    Prepare {
+        /// Pairs the answer.
+        id: crate::RequestId,
+        /// TOML.
+        document: String,
+    },
+    /// From the firewall: answer to [`ToChild::NetworkTest`]. At most 128.
+    NetworkTested {
+        /// Of the request.
+        id: crate::RequestId,
+        /// One for each host.
+        probes: Vec<Probe>,
+    },
     /// From dhcp: a server lent an address, or more time for it; init checks it again and sets it.
     Lease {
         /// The zone's name.
@@ -163,12 +211,66 @@ pub enum Command {
     FactoryReset,
     /// Run the escape suite; the answer is its report.
     SelfTest,
-    /// Blink or report the link of an interface: index in the order of `Status`.
+    /// Have a port blink: index in the order of [`Self::Ports`]. The answer is [`BLINKS`], or that of [`Self::Ports`] where
+    /// the card cannot.
     Identify(u32),
     /// List the network ports: the answer has one line each, `name mac driver link`.
     Ports,
-    /// Send an echo request to the gateways, DNS and PBX and say who answered.
+    /// Send echo requests to gateways, DNS, NTP, PBX and trunks; answered by [`ToChild::NetworkTested`].
     NetworkTest,
+    /// The operator leaves.
+    LogOut,
+    /// Keep the configuration that is on trial.
+    Keep,
+    /// Go back from the configuration that is on trial to the one before it.
+    GoBack,
+}
+
+/// Answer to [`Command::Identify`] of a port that blinks.
+pub const BLINKS: &str = "blinks";
+
+/// What came of a log-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogIn {
+    /// The console may ask for everything, until it logs out or ends.
+    Opened,
+    /// Not the password. The next try counts only after so many seconds.
+    Wrong {
+        /// How many.
+        wait_seconds: u32,
+    },
+    /// Too soon after a wrong one; not even looked at.
+    TooSoon {
+        /// Seconds to wait.
+        wait_seconds: u32,
+    },
+    /// The keyholder does not answer just now.
+    Unavailable,
+}
+
+/// A changed configuration is in force on trial until a person keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trial {
+    /// It goes back by itself after so many seconds.
+    Running {
+        /// How many are left.
+        seconds: u32,
+    },
+    /// It was kept, and is stored.
+    Kept,
+    /// The one before it is in force again.
+    RolledBack(RollBack),
+}
+
+/// Why a trial ended in the old configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RollBack {
+    /// Nobody kept it in time.
+    TimeUp,
+    /// An operator wanted it so.
+    Asked,
+    /// The data partition did not take it.
+    NotStored,
 }
 
 /// Bytes that never print and are wiped by their holder.

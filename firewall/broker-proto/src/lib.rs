@@ -13,7 +13,7 @@
 //! | [`status`] | management and sbc, firewall, init | init |
 //!
 //! [`settings`] holds what the firewall hands to the sbc, which reads no configuration file; [`policy`] what of it says
-//! which fields and messages pass.
+//! which fields and messages pass; [`network_test`] what a test of the network tries and finds.
 
 #![cfg_attr(
     not(test),
@@ -28,6 +28,7 @@ pub mod broker;
 pub mod control;
 pub mod journal;
 pub mod keyholder;
+pub mod network_test;
 pub mod policy;
 pub mod settings;
 pub mod status;

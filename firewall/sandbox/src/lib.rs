@@ -9,6 +9,7 @@
 //! | [`process`] | how a process ended | init |
 //! | [`random`] | octets from the kernel without a device | sbc |
 //! | [`clock`] | step and slew of the wall clock | init |
+//! | [`ethtool`] | a card's lamps blink | init |
 //! | [`probe`] | raw system calls | the escape suite alone |
 //!
 //! The life of a sandboxed process, in the only right order: [`launch`] (namespaces, root, bounds, uid, capabilities,
@@ -23,6 +24,7 @@ mod cgroup;
 pub mod channel;
 pub mod clock;
 pub mod confine;
+pub mod ethtool;
 pub mod launch;
 pub mod probe;
 pub mod process;

@@ -14,6 +14,7 @@ use std::{
 use broker_proto::settings::Settings;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::network_test::TestZone;
 use crate::broker::permissions::Permissions;
 
 /// Commits that may wait.
@@ -41,6 +42,8 @@ pub struct Committed {
     pub permissions: Permissions,
     /// For the sbc.
     pub settings: Settings,
+    /// For the network test.
+    pub test_zones: Vec<TestZone>,
 }
 
 /// How a commit went.

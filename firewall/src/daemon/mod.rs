@@ -10,12 +10,14 @@
 //! |---|---|
 //! | [`commit`] | the thread that loads rulesets |
 //! | [`drops`] | refused packets |
+//! | [`network_test`] | echo requests to the configured hosts |
 //! | [`privilege`] | what is kept of root's rights |
 //! | [`status`] | answers to management |
 //! | [`watch`] | what the loop waits for |
 
 pub mod commit;
 mod drops;
+pub mod network_test;
 pub mod privilege;
 mod status;
 mod watch;
@@ -40,6 +42,7 @@ use sandbox::channel::Channel;
 use self::{
     commit::{Committer, Outcome, Ruleset},
     drops::Drops,
+    network_test::{NetworkTest, TestZone},
     watch::{Event, Source, Watch},
 };
 use crate::broker::{Broker, Interest, Output, Token, linux::Linux};
@@ -81,6 +84,8 @@ pub struct Daemon {
     records: VecDeque<Record>,
     records_lost: u64,
     drops: Drops,
+    network_test: NetworkTest,
+    test_zones: Vec<TestZone>,
     committer: Committer,
     buffer: Vec<u8>,
     stop: bool,
@@ -110,6 +115,7 @@ impl Daemon {
         let committer =
             Committer::start(ruleset, begin).map_err(because("start the committing thread"))?;
         let drops = Drops::open().map_err(because("open the counters"))?;
+        let network_test = NetworkTest::new().map_err(because("make an event descriptor"))?;
         let watch = Watch::new().map_err(because("make an epoll instance"))?;
         let daemon = Self {
             control,
@@ -121,6 +127,8 @@ impl Daemon {
             records: VecDeque::new(),
             records_lost: 0,
             drops,
+            network_test,
+            test_zones: Vec::new(),
             committer,
             buffer: vec![0; MAX_MESSAGE],
             stop: false,
@@ -176,6 +184,11 @@ impl Daemon {
                     self.committed(now, outcome);
                 }
             }
+            Source::NetworkTest => {
+                while let Some((id, probes)) = self.network_test.take() {
+                    self.tell_init(&FromChild::NetworkTested { id, probes });
+                }
+            }
             Source::Log => self.drops.read_log(),
             Source::Asker(role) => self.read_asker(now, role, event.hung_up),
             Source::Management => self.read_management(now),
@@ -187,6 +200,8 @@ impl Daemon {
     fn watch_own(&self) -> io::Result<()> {
         self.watch.add(self.control.as_fd(), Source::Control)?;
         self.watch.add(self.committer.wake(), Source::Commit)?;
+        self.watch
+            .add(self.network_test.wake(), Source::NetworkTest)?;
         if let Some(log) = self.drops.log() {
             self.watch.add(log, Source::Log)?;
         }
@@ -232,8 +247,16 @@ impl Daemon {
                 }
             }
             ToChild::Gone { role } => self.disconnect(now, role),
+            ToChild::NetworkTest { id } => {
+                if !self.network_test.begin(id, self.test_zones.clone()) {
+                    tracing::warn!("a network test is under way already");
+                }
+            }
             ToChild::Stop => self.stop = true,
             ToChild::File { .. }
+            | ToChild::NetworkTested { .. }
+            | ToChild::LogIn { .. }
+            | ToChild::Trial(_)
             | ToChild::Secret { .. }
             | ToChild::Answer { .. }
             | ToChild::Link { .. }
@@ -377,6 +400,7 @@ impl Daemon {
         match outcome.result {
             Ok(committed) => {
                 let (permissions, settings) = (committed.permissions, Box::new(committed.settings));
+                self.test_zones = committed.test_zones;
                 self.broker.commit(now, permissions, settings);
                 tracing::info!(revision, "ruleset committed");
                 self.tell_init(&FromChild::Committed { revision });

@@ -22,6 +22,8 @@ pub(super) enum Source {
     Control,
     /// The committing thread.
     Commit,
+    /// The thread of a network test.
+    NetworkTest,
     /// The log of refused packets.
     Log,
     /// Management, about the status.
@@ -118,6 +120,7 @@ fn number(source: Source) -> u64 {
         Source::Log => 2,
         Source::Management => 3,
         Source::Journal => 4,
+        Source::NetworkTest => 5,
         Source::Asker(role) => {
             ASKERS
                 + Role::ALL
@@ -136,6 +139,7 @@ fn source(number: u64) -> Option<Source> {
         2 => Some(Source::Log),
         3 => Some(Source::Management),
         4 => Some(Source::Journal),
+        5 => Some(Source::NetworkTest),
         BROKER.. => Some(Source::Broker(number - BROKER)),
         ASKERS.. => {
             let index = usize::try_from(number - ASKERS).ok()?;
@@ -157,6 +161,7 @@ mod tests {
             Source::Log,
             Source::Management,
             Source::Journal,
+            Source::NetworkTest,
         ];
         let askers = Role::ALL.map(Source::Asker);
         let sockets = [Source::Broker(1), Source::Broker(1 << 20)];

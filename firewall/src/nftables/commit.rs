@@ -8,7 +8,10 @@ use appliance_config::Document;
 
 use super::{Kernel, KernelError, Nft, render};
 use crate::{
-    daemon::commit::{Committed, Ruleset},
+    daemon::{
+        commit::{Committed, Ruleset},
+        network_test::TestZone,
+    },
     policy::{
         Policy,
         permissions::permissions,
@@ -97,6 +100,7 @@ impl<K: Kernel + Send + 'static> Ruleset for Loader<K> {
         Ok(Committed {
             permissions: permissions(&document, &policy),
             settings: to_settings(&document, revision),
+            test_zones: TestZone::all(&policy),
         })
     }
 }

@@ -27,7 +27,7 @@ pub mod mark {
     pub const CONNECT_NAMES: u32 = 0x4748_0006;
     /// `Connect` to log and HEP receivers.
     pub const CONNECT_EXPORT: u32 = 0x4748_0007;
-    /// Echo requests of init's network test.
+    /// Echo requests of the network test.
     pub const NETWORK_TEST: u32 = 0x4748_0008;
     /// The DHCP client of a zone that is configured so.
     pub const DHCP: u32 = 0x4748_0009;

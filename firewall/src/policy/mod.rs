@@ -3,11 +3,13 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`echo`] | hosts of the network test |
 //! | [`reason`] | why a packet is refused |
 //! | [`permissions`] | the broker's part of the configuration |
 //! | [`settings`] | the sbc's part of the configuration |
 //! | [`sysctls`] | kernel settings that the ruleset relies on |
 
+pub mod echo;
 pub mod permissions;
 pub mod reason;
 pub mod settings;
@@ -58,8 +60,8 @@ pub struct Zone {
     pub listeners: Vec<Listener>,
     /// Far ends that listeners may write to first and connecting sockets may be connected to.
     pub peers: Vec<Peer>,
-    /// Hosts that init's network test may send echo requests to: gateways, name servers, peers.
-    pub echo_targets: Vec<IpAddr>,
+    /// Hosts that the network test may send echo requests to: gateways, name and time servers, PBX, trunks.
+    pub echo_targets: Vec<echo::Target>,
 }
 
 /// How a zone comes by its addresses of one family.
@@ -257,7 +259,7 @@ impl Zone {
             allow_list: disjoint(document.allow_list(zone)),
             media: Media::of(document, zone),
             listeners: listeners(document, &zone.name),
-            echo_targets: echo_targets(document, zone),
+            echo_targets: echo::targets(document, zone),
             peers: peers(document, zone),
         }
     }
@@ -387,32 +389,6 @@ fn leaves_by(document: &Document, zone: &appliance_config::Zone, address: IpAddr
         Some(other) => other.name == zone.name,
         None => zone.has_default_route(address.is_ipv6()),
     }
-}
-
-fn echo_targets(document: &Document, zone: &appliance_config::Zone) -> Vec<IpAddr> {
-    let v4 = zone.ipv4.iter().filter_map(|v4| match v4 {
-        Ipv4::Static { gateway, .. } => gateway.map(IpAddr::V4),
-        Ipv4::Dhcp => None,
-    });
-    let v6 = zone.ipv6.iter().filter_map(|v6| match v6 {
-        Ipv6::Static { gateway, .. } => gateway.map(IpAddr::V6),
-        Ipv6::Ra => None,
-    });
-    let names = document
-        .host
-        .dns
-        .iter()
-        .copied()
-        .filter(|server| leaves_by(document, zone, *server));
-    let mut all: Vec<IpAddr> = v4
-        .chain(v6)
-        .chain(zone.routed.iter().map(|routed| routed.gateway))
-        .chain(names)
-        .collect();
-    all.extend(peers(document, zone).iter().map(|peer| peer.address.ip()));
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 /// The same addresses in the fewest networks, ascending: nft refuses overlapping intervals in one set.

@@ -50,6 +50,8 @@ pub fn boot() -> Vec<Sysctl> {
         must("net/ipv4/tcp_max_syn_backlog", "1024"),
         must("net/ipv4/tcp_synack_retries", "2"),
         must("net/ipv4/tcp_rfc1337", "1"),
+        // Echo sockets, which give their owner nothing but the replies to its own requests, are for group root alone.
+        may("net/ipv4/ping_group_range", "0 0"),
         must("net/ipv4/icmp_echo_ignore_broadcasts", "1"),
         must("net/ipv4/icmp_ignore_bogus_error_responses", "1"),
         // Reassembly: little memory, little time (FFW_RUL_EXT.1.6b). The low mark first: the kernel refuses a high one below it.

@@ -39,6 +39,7 @@ impl Ruleset for Small {
         Ok(Committed {
             permissions: permissions(),
             settings: settings(revision),
+            test_zones: Vec::new(),
         })
     }
 }

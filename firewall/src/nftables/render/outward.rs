@@ -1,6 +1,9 @@
 //! The way outward: a socket sends only whereto it was lent for, by its mark. The kernel itself sends neighbour discovery
 //! and echo replies, and neither errors nor resets of its own.
 
+use core::net::IpAddr;
+use std::collections::BTreeSet;
+
 use broker_proto::Role;
 
 use super::{Builder, family, inward::ports};
@@ -9,7 +12,7 @@ use crate::{
     policy::{Protocol, Reason, Zone},
 };
 
-/// Echo requests per second of init's network test.
+/// Echo requests per second of the network test.
 const NETWORK_TEST_RATE: u32 = 20;
 
 /// Listener discovery that the kernel speaks so that switches deliver neighbour discovery (RFC 3810, RFC 9777).
@@ -63,16 +66,26 @@ fn output(builder: &mut Builder<'_>, zone: &Zone) {
         rules.push(format!(
             "{icmp} type echo-reply ct state established meta mark 0 accept"
         ));
-        let targets = zone
+        let marked = format!(
+            "{icmp} type echo-request meta mark {:#x}",
+            mark::NETWORK_TEST
+        );
+        let limit = format!("limit rate {NETWORK_TEST_RATE}/second accept");
+        let targets: BTreeSet<IpAddr> = zone
             .echo_targets
             .iter()
-            .filter(|target| target.is_ipv6() == v6);
-        rules.extend(targets.map(|target| {
-            format!(
-                "{icmp} type echo-request meta mark {:#x} {ip} daddr {target} limit rate {NETWORK_TEST_RATE}/second accept",
-                mark::NETWORK_TEST
-            )
-        }));
+            .map(|target| target.address)
+            .filter(|address| address.is_ipv6() == v6)
+            .collect();
+        rules.extend(
+            targets
+                .iter()
+                .map(|target| format!("{marked} {ip} daddr {target} {limit}")),
+        );
+        // The gateway is known only when it is lent; nobody but the network test has the mark.
+        if zone.family(v6).is_some_and(|addressing| addressing.learnt) {
+            rules.push(format!("{marked} {limit}"));
+        }
     }
     let refusal = builder.refuse(Reason::EgressIcmp, name);
     rules.extend([1, 58].map(|icmp| format!("meta l4proto {icmp} {refusal}")));
