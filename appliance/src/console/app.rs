@@ -4,7 +4,8 @@
 use appliance_config::{Document, Language, Sentence};
 use broker_proto::{
     RequestId,
-    control::{Command, FromChild},
+    control::{BLINKS, Command, FromChild, Trial},
+    network_test::{Cable, Probe},
 };
 
 use super::{
@@ -39,6 +40,10 @@ pub enum Job {
     PowerOff,
     /// See `Command`.
     Reboot,
+    /// See `Command`.
+    Keep,
+    /// See `Command`.
+    GoBack,
 }
 
 /// Where the person is.
@@ -64,6 +69,14 @@ pub enum Place {
     Erase,
     /// Second question.
     EraseWord,
+    /// The operators' password is asked for.
+    LogIn,
+    /// What the network test found.
+    Tested(Vec<(String, Cable)>, Vec<Probe>),
+    /// A changed configuration is on trial.
+    Trial,
+    /// What became of it.
+    TrialOver(Trial),
 }
 
 /// See the module.
@@ -77,13 +90,26 @@ pub struct App {
     pub(super) ports: Vec<Port>,
     pub(super) status: Vec<(String, String)>,
     pub(super) message: Option<Sentence>,
+    /// Init has let an operator in.
+    pub(super) operator: bool,
+    /// A password is with init.
+    pub(super) logging_in: Option<RequestId>,
+    /// The configuration in force is on trial until then.
+    pub(super) trial_ends_ms: Option<u64>,
+    /// It.
+    pub(super) tried: Option<Document>,
+    /// Document whose certificate init is asked for, or has made, with its fingerprint.
+    preparing: Option<(RequestId, String)>,
+    prepared: Option<(String, Result<String, Vec<String>>)>,
+    pub(super) now_ms: u64,
+    pub(super) last_key_ms: u64,
     problems: Vec<Problem>,
     view: View,
-    waiting: Option<(RequestId, Job)>,
+    pub(super) waiting: Option<(RequestId, Job)>,
     listing: Option<RequestId>,
     next_id: u32,
     ports_due_ms: u64,
-    out: Vec<FromChild>,
+    pub(super) out: Vec<FromChild>,
 }
 
 impl Default for App {
@@ -97,6 +123,14 @@ impl Default for App {
             ports: Vec::new(),
             status: Vec::new(),
             message: None,
+            operator: false,
+            logging_in: None,
+            trial_ends_ms: None,
+            tried: None,
+            preparing: None,
+            prepared: None,
+            now_ms: 0,
+            last_key_ms: 0,
             problems: Vec::new(),
             view: View {
                 focus: Id::Next,
@@ -121,13 +155,23 @@ impl App {
     /// When [`Self::tick`] is due, in ms of the same clock; `None`: nothing waits for time.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
+        self.listing_due()
+            .into_iter()
+            .chain(self.operator_due())
+            .chain(self.trial_due())
+            .min()
+    }
+
+    fn listing_due(&self) -> Option<u64> {
         (self.place == Place::Step(Step::Ports) && self.listing.is_none())
             .then_some(self.ports_due_ms)
     }
 
     /// Time passed.
     pub fn tick(&mut self, now_ms: u64) {
-        if self.due().is_some_and(|due| due <= now_ms) {
+        self.now_ms = now_ms;
+        self.tick_operator();
+        if self.listing_due().is_some_and(|due| due <= now_ms) {
             self.ports_due_ms = now_ms + PORTS_EVERY_MS;
             self.listing = Some(self.ask(Command::Ports));
         }
@@ -139,7 +183,7 @@ impl App {
         id
     }
 
-    fn fresh_id(&mut self) -> RequestId {
+    pub(super) fn fresh_id(&mut self) -> RequestId {
         let id = RequestId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1).max(1);
         id
@@ -166,7 +210,7 @@ impl App {
         }
     }
 
-    fn fresh_draft(&self) -> Draft {
+    pub(super) fn fresh_draft(&self) -> Draft {
         let mut draft = self.base.as_ref().map_or_else(Draft::new, Draft::of);
         if self.base.is_none() {
             draft.set(Id::Language, self.draft.value(Id::Language).to_owned());
@@ -187,6 +231,10 @@ impl App {
             if let Ok(text) = result {
                 self.ports = Port::list(&text);
             }
+            return;
+        }
+        if let Some((_, document)) = self.preparing.take_if(|(asked, _)| *asked == id) {
+            self.prepared = Some((document, result));
             return;
         }
         let Some((_, job)) = self.waiting.take_if(|(waiting, _)| *waiting == id) else {
@@ -212,6 +260,10 @@ impl App {
             self.identified(index, &text);
             return;
         }
+        // What became of the trial is told apart.
+        if matches!(job, Job::Keep | Job::GoBack) && result.is_ok() {
+            return;
+        }
         if job == Job::Propose && result.is_ok() {
             self.draft.forget_secrets();
             self.dirty = false;
@@ -219,13 +271,66 @@ impl App {
         self.go(Place::Answered(job, result));
     }
 
+    /// What a network test found.
+    pub fn tested(&mut self, id: RequestId, cables: Vec<(String, Cable)>, probes: Vec<Probe>) {
+        if self
+            .waiting
+            .take_if(|(waiting, _)| *waiting == id)
+            .is_some()
+        {
+            self.go(Place::Tested(cables, probes));
+        }
+    }
+
+    /// Fingerprint of the certificate that will be in force with this document, or why there is none; `None`: not known yet.
+    pub(super) fn fingerprint(&self, document: &Document) -> Option<Result<String, Vec<String>>> {
+        if self.base.is_some() {
+            return self
+                .status_of("certificate")
+                .map(|print| Ok(print.to_owned()));
+        }
+        let (of, result) = self.prepared.as_ref()?;
+        (*of == document.canonical()).then(|| result.clone())
+    }
+
+    /// Has init make the first certificate, so that its fingerprint can be read before anything is confirmed.
+    fn prepare(&mut self) {
+        let (problems, others, document) = self.all_problems();
+        if self.base.is_some() || !problems.is_empty() || !others.is_empty() {
+            return;
+        }
+        let document = document.canonical();
+        let known = self
+            .prepared
+            .as_ref()
+            .is_some_and(|(of, result)| *of == document && result.is_ok());
+        let asked = self
+            .preparing
+            .as_ref()
+            .is_some_and(|(_, of)| *of == document);
+        if known || asked {
+            return;
+        }
+        let id = self.fresh_id();
+        self.preparing = Some((id, document.clone()));
+        self.out.push(FromChild::Prepare { id, document });
+    }
+
     /// Language of everything shown.
     #[must_use]
     pub fn language(&self) -> Language {
         match (&self.base, &self.place) {
-            (Some(base), Place::Status | Place::Power | Place::Erase | Place::EraseWord) => {
-                base.host.language
-            }
+            (
+                Some(base),
+                Place::Status
+                | Place::Power
+                | Place::Erase
+                | Place::EraseWord
+                | Place::LogIn
+                | Place::Tested(..)
+                | Place::Trial
+                | Place::TrialOver(_),
+            ) => base.host.language,
             _ => self.draft.language(),
         }
     }
@@ -323,7 +428,11 @@ impl App {
         if place == Place::Step(Step::Ports) {
             self.ports_due_ms = 0;
         }
+        let reviewed = place == Place::Step(Step::Review);
         self.place = place;
+        if reviewed {
+            self.prepare();
+        }
         self.view = View {
             focus: Id::Word,
             cursor: 0,
@@ -342,6 +451,7 @@ impl App {
 
     /// A key.
     pub fn key(&mut self, key: Key) {
+        self.last_key_ms = self.now_ms;
         let (page, view) = self.page();
         self.view = view;
         match key {
@@ -464,14 +574,18 @@ impl App {
 
     fn typed(&mut self, id: Id, value: String) {
         self.draft.set(id, value);
-        self.dirty |= id != Id::Word;
+        self.dirty |= !matches!(id, Id::Word | Id::LogIn);
         self.problems.retain(|(of, _)| *of != id);
     }
 
     fn interrupt(&mut self) {
         match self.place.clone() {
             Place::Step(step) => self.go(Place::Interrupted(step)),
-            Place::Starting | Place::Working(_) | Place::Paused(_) | Place::Status => {}
+            Place::Starting
+            | Place::Working(_)
+            | Place::Paused(_)
+            | Place::Status
+            | Place::Trial => {}
             _ => self.back(),
         }
     }
@@ -488,13 +602,20 @@ impl App {
             },
             Place::Interrupted(step) | Place::Paused(step) => self.go(Place::Step(step)),
             Place::Answered(Job::Propose, Err(_)) => self.go(Place::Step(Step::Review)),
-            Place::Answered(..) | Place::Power | Place::Erase | Place::EraseWord => self.home(),
+            Place::Answered(..)
+            | Place::Power
+            | Place::Erase
+            | Place::EraseWord
+            | Place::Tested(..)
+            | Place::TrialOver(_) => self.home(),
+            Place::LogIn => self.leave_log_in(),
             // A test that takes long must not hold the console; its answer is then not wanted any more.
             Place::Working(Job::NetworkTest | Job::SelfTest) => {
                 self.waiting = None;
                 self.home();
             }
-            Place::Starting | Place::Working(_) | Place::Status => {}
+            // Escape alone decides nothing.
+            Place::Starting | Place::Working(_) | Place::Status | Place::Trial => {}
         }
     }
 
@@ -514,7 +635,15 @@ impl App {
             (Place::Step(step), Id::Next) => self.next(step),
             (Place::Step(Step::Ports), Id::Identify(index)) => self.identify(index),
             (Place::Step(Step::Review), Id::Confirm) => self.propose(),
+            (Place::Trial, Id::Back) => self.work(Command::GoBack, Job::GoBack),
+            (Place::Trial, Id::Confirm) => self.work(Command::Keep, Job::Keep),
+            (Place::LogIn, Id::Confirm) => self.log_in(),
             (_, Id::Back) => self.back(),
+            (Place::Status | Place::Trial, Id::Entry(5)) if !self.may_act() => {
+                self.go(Place::LogIn);
+            }
+            (Place::Status, Id::Entry(5)) => self.log_out(),
+            (Place::Status, Id::Entry(_)) if !self.may_act() => {}
             (Place::Interrupted(step), Id::Entry(0)) => self.go(Place::Step(step)),
             (Place::Interrupted(step), Id::Entry(1)) => {
                 let place = if self.base.is_some() {
@@ -580,6 +709,14 @@ impl App {
 
     /// The answer is a fresh list of the ports, or words.
     fn identified(&mut self, index: usize, text: &str) {
+        if text == BLINKS {
+            let name = self.ports.get(index).map_or("", |port| port.name.as_str());
+            self.message = Some(sentence(
+                format!("{name} blinks for 10 seconds: look for its lamp."),
+                format!("{name} blinkt 10 Sekunden lang: auf seine Lampe achten."),
+            ));
+            return;
+        }
         let ports = Port::list(text);
         let listed = ports
             .iter()
@@ -593,8 +730,8 @@ impl App {
         self.message = self.ports.get(index).map(|port| {
             let Port { name, link, .. } = port;
             sentence(
-                format!("{name}: link {link}. Pull its cable and watch this change, or look for the blinking lamp."),
-                format!("{name}: Link {link}. Kabel ziehen und hier beobachten, oder auf die blinkende Lampe achten."),
+                format!("{name}: link {link}. This card cannot blink: pull its cable and watch the link change here."),
+                format!("{name}: Link {link}. Diese Karte kann nicht blinken: Kabel ziehen und den Link hier beobachten."),
             )
         });
     }
@@ -665,7 +802,8 @@ impl App {
 
     fn propose(&mut self) {
         let (problems, others, document) = self.all_problems();
-        if !problems.is_empty() || !others.is_empty() || self.waiting.is_some() {
+        let ready = matches!(self.fingerprint(&document), Some(Ok(_))) || self.base.is_some();
+        if !problems.is_empty() || !others.is_empty() || self.waiting.is_some() || !ready {
             return;
         }
         let id = self.fresh_id();

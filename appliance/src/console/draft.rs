@@ -98,6 +98,8 @@ pub enum Id {
     Entry(usize),
     /// The word that confirms an erasure.
     Word,
+    /// The operators' password, at the log-in.
+    LogIn,
 }
 
 impl Id {
@@ -106,7 +108,7 @@ impl Id {
     pub const fn is_secret(self) -> bool {
         matches!(
             self,
-            Self::Password | Self::PasswordAgain | Self::TrunkPassword
+            Self::Password | Self::PasswordAgain | Self::TrunkPassword | Self::LogIn
         )
     }
 }
@@ -114,8 +116,8 @@ impl Id {
 /// Name of the trunk that the wizard makes.
 pub(super) const TRUNK: &str = "trunk1";
 
-/// Fewest characters of an operator's password.
-pub const MIN_PASSWORD: usize = 10;
+/// Fewest characters of an operator's password, as the keyholder takes it.
+pub const MIN_PASSWORD: usize = crate::keyholder::password::MIN_CHARACTERS;
 
 /// A problem of one field.
 pub type Problem = (Id, Sentence);

@@ -5,9 +5,11 @@ use appliance_config::{Language, diff};
 use super::{
     app::{App, Job, Place},
     draft::Id,
+    network, operator,
     page::{Item, Kind, Page},
     rules,
     steps::Step,
+    trial,
 };
 
 /// The word that has to be typed before everything is erased.
@@ -51,10 +53,24 @@ pub(super) fn review(app: &App) -> Page {
                     }
                 }),
         );
-        buttons.push((
-            Id::Confirm,
-            app.say("Confirm: put it into force", "Bestätigen: in Kraft setzen"),
-        ));
+        items.push(Item::Gap);
+        items.push(Item::Text(app.say(
+            "Certificate of the management pages (SHA-256), to be compared in the browser:",
+            "Zertifikat der Verwaltungsseiten (SHA-256), zum Vergleich im Browser:",
+        )));
+        let fingerprint = app.fingerprint(&document);
+        let ready = matches!(fingerprint, Some(Ok(_))) || app.base.is_some();
+        match fingerprint {
+            Some(Ok(print)) => items.extend(halves(&print).map(Item::Text)),
+            Some(Err(why)) => items.extend(why.into_iter().map(Item::Warning)),
+            None => items.push(Item::Text(app.say("is being made", "entsteht gerade"))),
+        }
+        if ready {
+            buttons.push((
+                Id::Confirm,
+                app.say("Confirm: put it into force", "Bestätigen: in Kraft setzen"),
+            ));
+        }
     } else {
         items.push(Item::Warning(
             app.say("Before this can be confirmed:", "Vor der Bestätigung:"),
@@ -95,6 +111,18 @@ pub(super) fn review(app: &App) -> Page {
     }
 }
 
+/// A fingerprint in two lines that can be read out: 16 octets each.
+fn halves(fingerprint: &str) -> impl Iterator<Item = String> {
+    let (first, second) = fingerprint
+        .split_at_checked(48)
+        .unwrap_or((fingerprint, ""));
+    let lines = [first.trim_end_matches(':'), second];
+    lines
+        .map(|line| format!("  {line}"))
+        .into_iter()
+        .filter(|line| !line.trim().is_empty())
+}
+
 /// Every page outside the wizard.
 pub(super) fn page(app: &App) -> Page {
     let (title, items, buttons) = match &app.place {
@@ -117,6 +145,14 @@ pub(super) fn page(app: &App) -> Page {
         Place::Power => power(app),
         Place::Erase => erase(app),
         Place::EraseWord => erase_word(app),
+        Place::LogIn => operator::page(app),
+        Place::Tested(cables, probes) => (
+            working(app, Job::NetworkTest),
+            network::in_words(app, cables, probes),
+            vec![(Id::Back, app.say("Back", "Zurück"))],
+        ),
+        Place::Trial => trial::running(app),
+        Place::TrialOver(trial) => trial::over(app, *trial),
     };
     Page {
         title: format!("Gatehouse - {title}"),
@@ -214,6 +250,8 @@ fn working(app: &App, job: Job) -> String {
         Job::FactoryReset => app.say("erasing", "wird gelöscht"),
         Job::PowerOff => app.say("powering off", "schaltet aus"),
         Job::Reboot => app.say("restarting", "startet neu"),
+        Job::Keep => app.say("keeping", "wird behalten"),
+        Job::GoBack => app.say("going back", "geht zurück"),
     }
 }
 
@@ -262,26 +300,27 @@ fn status(app: &App) -> Parts {
     if app.status.is_empty() {
         items.push(Item::Text(app.say("No report yet.", "Noch kein Bericht.")));
     }
+    let title = app
+        .base
+        .as_ref()
+        .map_or_else(String::new, |base| base.host.name.clone());
+    if !app.may_act() {
+        let log_in = (Id::Entry(5), app.say("Log in", "Anmelden"));
+        return (title, items, vec![log_in]);
+    }
     let buttons = [
         app.say("Reconfigure", "Einrichten"),
         app.say("Network test", "Netztest"),
         app.say("Self-test", "Selbsttest"),
         app.say("Factory reset", "Werkszustand"),
         app.say("Power", "Strom"),
+        app.say("Log out", "Abmelden"),
     ];
-    let title = app
-        .base
-        .as_ref()
-        .map_or_else(String::new, |base| base.host.name.clone());
-    (
-        title,
-        items,
-        buttons
-            .into_iter()
-            .enumerate()
-            .map(|(n, label)| (Id::Entry(n), label))
-            .collect(),
-    )
+    let buttons = buttons
+        .into_iter()
+        .enumerate()
+        .map(|(n, label)| (Id::Entry(n), label));
+    (title, items, buttons.collect())
 }
 
 /// German for the keys that init is known to send.

@@ -13,6 +13,9 @@
 //! | [`steps`] | pages of the wizard |
 //! | [`rules`] | document → words |
 //! | [`menu`] | pages around the wizard |
+//! | `operator` | log-in |
+//! | `trial` | keep the new configuration or go back |
+//! | `network` | network test → words |
 //! | [`app`] | keys and messages in, page and messages out |
 //! | `shell` | descriptors and clock |
 //!
@@ -21,14 +24,17 @@
 //! - `File { name: "console:…" }` with the terminal, opened for reading and writing and `O_NONBLOCK`.
 //! - `Status`: lines `(key, value)` shown as they are. `warning`: shown above all else and on the wizard's first page;
 //!   `certificate`: fingerprint of the management certificate, shown in the wizard too.
-//! - `Answer`: to `Ports` lines `name mac driver link`, where `Identify` counts those lines from 0 (its answer may be such a
-//!   list, or words); to all others lines for the person.
+//! - `LogIn`, `Trial`, `NetworkTested`: what came of a log-in, a changed configuration, a network test.
+//! - `Answer`: to `Ports` lines `name mac driver link`, where `Identify` counts those lines from 0 (its answer is
+//!   `BLINKS` or such a list); to all others lines for the person.
 
 pub mod app;
 mod build;
 pub mod draft;
 pub mod key;
 pub mod menu;
+mod network;
+mod operator;
 pub mod page;
 pub mod plan;
 pub mod rules;
@@ -38,5 +44,6 @@ pub mod steps;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use shell::serve;

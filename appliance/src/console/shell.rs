@@ -165,6 +165,7 @@ impl Shell {
     }
 
     fn message(&mut self, message: ToChild, descriptors: Vec<OwnedFd>) {
+        self.app.tick(self.now());
         match message {
             ToChild::File { name } => {
                 if let (Some(fd), true) =
@@ -178,10 +179,16 @@ impl Shell {
             }
             ToChild::Answer { id, result } => self.app.answer(id, result),
             ToChild::Status { lines } => self.app.status(lines),
+            ToChild::LogIn { id, result } => self.app.logged_in(id, result),
+            ToChild::Trial(trial) => self.app.trial(trial),
+            ToChild::NetworkTested { id, cables, probes } => {
+                self.app.tested(id, cables, probes);
+            }
             ToChild::Stop => self.stop = true,
             ToChild::Peer { .. }
             | ToChild::Secret { .. }
             | ToChild::Link { .. }
+            | ToChild::NetworkTest { .. }
             | ToChild::Gone { .. } => {
                 tracing::warn!("message from init that is not for the console");
             }
@@ -203,6 +210,7 @@ impl Shell {
     fn take_terminals(&mut self, ready: Vec<bool>) {
         let now = self.now();
         let app = &mut self.app;
+        app.tick(now);
         let mut ready = ready.into_iter();
         self.lines.retain_mut(|line| {
             if ready.next() != Some(true) {

@@ -412,13 +412,13 @@ impl Context<'_> {
 
     fn password(&self) -> (String, Vec<Item>) {
         let fingerprint = self.fingerprint.map_or_else(
-            || self.say("The certificate is made when the configuration is confirmed; its fingerprint is then on the status page.", "Das Zertifikat entsteht mit der Bestätigung; sein Fingerabdruck steht dann auf der Statusseite."),
+            || self.say("Key and certificate are made when all is filled in; the last page shows the fingerprint before you confirm.", "Schlüssel und Zertifikat entstehen, wenn alles ausgefüllt ist; die letzte Seite zeigt den Fingerabdruck vor der Bestätigung."),
             str::to_owned,
         );
         let mut items = vec![
             Item::Text(self.say(
-                "The password of the operators. Ten characters at least; it is not shown while you type.",
-                "Das Passwort der Betreuer. Mindestens zehn Zeichen; es wird beim Tippen nicht gezeigt.",
+                "The password of the operators. Twelve characters at least; it is not shown while you type.",
+                "Das Passwort der Betreuer. Mindestens zwölf Zeichen; es wird beim Tippen nicht gezeigt.",
             )),
             Item::Gap,
             self.text(Id::Password, "Password", "Passwort"),

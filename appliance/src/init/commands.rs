@@ -1,17 +1,21 @@
-//! What a person at the console can have done: power, factory reset, self-test, ports, network test.
+//! What a person at the console can have done: power, factory reset, self-test, ports, network test, and the word on a
+//! configuration on trial. What takes long goes on beside the loop and is answered when it is over.
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read},
     path::Path,
     process::{Child as Process, Command as Program, Stdio},
+    sync::mpsc::{Receiver, TryRecvError, sync_channel},
+    thread,
     time::{Duration, Instant},
 };
 
 use broker_proto::{
     RequestId, Role,
-    control::{Command, ToChild},
+    control::{BLINKS, Command, ToChild},
     journal::Severity,
+    network_test::{Cable, Probe},
 };
 
 use super::{House, links::print_mac, power::End};
@@ -21,6 +25,20 @@ use crate::store::Store;
 const SELF_TEST_TIME: Duration = Duration::from_secs(180);
 /// Octets of a report that are shown.
 const REPORT: u64 = 48 * 1024;
+
+/// Longest network test: the firewall's own bound for as many hosts as a document may name.
+const NETWORK_TEST_TIME: Duration = Duration::from_secs(70);
+/// How long a port blinks, in seconds.
+const BLINK_SECONDS: u32 = 10;
+/// A driver without lamps says so before this.
+const BLINK_REFUSAL: Duration = Duration::from_millis(300);
+
+/// A port that was told to blink; nobody knows yet whether it can.
+pub struct Blinking {
+    id: RequestId,
+    refused: Receiver<()>,
+    until: Instant,
+}
 
 /// A self-test under way.
 pub struct SelfTest {
@@ -44,8 +62,21 @@ impl House {
                 Ok("restart".to_owned())
             }
             Command::FactoryReset => self.factory_reset(),
-            Command::Ports | Command::Identify(_) => self.ports(),
-            Command::NetworkTest => self.network_test(),
+            Command::Ports => self.ports(),
+            Command::Identify(index) => match self.begin_blinking(id, index, now) {
+                true => return,
+                false => self.ports(),
+            },
+            Command::NetworkTest => match self.begin_network_test(id, now) {
+                Ok(()) => return,
+                Err(sentence) => Err(vec![sentence]),
+            },
+            Command::LogOut => {
+                self.operator.leave();
+                Ok(String::new())
+            }
+            Command::Keep => return self.keep(id),
+            Command::GoBack => return self.go_back(id),
             Command::SelfTest => match self.start_self_test(id, now) {
                 Ok(()) => return,
                 Err(sentence) => Err(vec![sentence]),
@@ -65,18 +96,34 @@ impl House {
         Ok("everything is erased, the box starts again".into())
     }
 
+    /// The console asked for something that needs an operator.
+    pub fn refuse_console(&mut self, id: RequestId, what: &str) {
+        self.record(
+            Severity::Warning,
+            "console-command-refused",
+            &[("command", what), ("reason", "no operator is logged in")],
+        );
+        let result = Err(vec!["log in first".to_owned()]);
+        self.tell(Role::Console, &ToChild::Answer { id, result }, None);
+    }
+
     /// One line per card: name, address, driver, link.
     fn ports(&mut self) -> Result<String, Vec<String>> {
-        let links = self
-            .netlink
-            .links()
-            .map_err(|error| vec![error.to_string()])?;
-        let lines: Vec<String> = links
-            .iter()
-            .filter(|link| {
-                link.is_ethernet
-                    && Path::new(&format!("/sys/class/net/{}/device", link.name)).exists()
-            })
+        let lines = self
+            .cards()
+            .map_err(|error| vec![error.to_string()])?
+            .into_iter()
+            .map(|(_, line)| line);
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Names and lines of the cards.
+    fn cards(&mut self) -> io::Result<Vec<(String, String)>> {
+        let links = self.netlink.links()?;
+        let cards = links.into_iter().filter(|link| {
+            link.is_ethernet && Path::new(&format!("/sys/class/net/{}/device", link.name)).exists()
+        });
+        Ok(cards
             .map(|link| {
                 let driver = fs::read_link(format!("/sys/class/net/{}/device/driver", link.name));
                 let driver = driver
@@ -84,51 +131,114 @@ impl House {
                     .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
                 // A card that is down shows no carrier; the closed ruleset stands, so it may listen for a cable.
                 let state = if link.has_carrier { "up" } else { "down" };
-                format!(
+                let line = format!(
                     "{} {} {} {state}",
                     link.name,
                     print_mac(&link.mac),
                     driver.unwrap_or_else(|| "-".into())
-                )
+                );
+                (link.name, line)
             })
-            .collect();
-        Ok(lines.join("\n"))
+            .collect())
     }
 
-    /// Which gateways and servers on the links answer on the wire, as the kernel's neighbour table knows it.
-    fn network_test(&mut self) -> Result<String, Vec<String>> {
-        let Some(running) = &self.running else {
-            return Err(vec!["there is no configuration yet".into()]);
+    /// Has a card's lamps blink, in a thread of its own, since the kernel returns when it is over; false: there is no such
+    /// card, or another one is asked.
+    fn begin_blinking(&mut self, id: RequestId, index: u32, now: Instant) -> bool {
+        let cards = self.cards().unwrap_or_default();
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let Some((name, _)) = cards.into_iter().nth(place) else {
+            return false;
         };
-        let links = self
-            .netlink
-            .links()
-            .map_err(|error| vec![error.to_string()])?;
-        let neighbours = fs::read_to_string("/proc/net/arp").unwrap_or_default();
-        let mut lines = Vec::new();
-        for zone in &running.document.zones {
-            let link = links.iter().find(|link| link.name == zone.ifname());
-            let state = match link {
-                None => "no card",
-                Some(link) if link.has_carrier => "cable connected",
-                Some(_) => "no cable",
-            };
-            lines.push(format!("{}: {state}", zone.name));
-            for line in neighbours.lines().skip(1) {
-                let columns: Vec<&str> = line.split_whitespace().collect();
-                if let [address, _, flags, _, _, device] = columns.as_slice()
-                    && *device == zone.ifname()
-                {
-                    let answer = if *flags == "0x2" {
-                        "answers"
-                    } else {
-                        "does not answer"
-                    };
-                    lines.push(format!("  {address} {answer}"));
-                }
-            }
+        if self.blinking.is_some() {
+            return false;
         }
-        Ok(lines.join("\n"))
+        let (say, refused) = sync_channel(1);
+        let started = thread::Builder::new().name("blink".into()).spawn(move || {
+            if sandbox::ethtool::identify(&name, BLINK_SECONDS).is_err() {
+                let _ = say.send(());
+            }
+        });
+        if started.is_err() {
+            return false;
+        }
+        self.blinking = Some(Blinking {
+            id,
+            refused,
+            until: now + BLINK_REFUSAL,
+        });
+        true
+    }
+
+    /// Answers when it is known whether the card blinks: `blinks`, or the list of ports with their links, to watch a cable
+    /// that is pulled. When to look again, if it is not known.
+    pub fn look_at_blinking(&mut self, now: Instant) -> Option<Instant> {
+        let blinking = self.blinking.as_ref()?;
+        let refused = match blinking.refused.try_recv() {
+            Ok(()) => true,
+            Err(TryRecvError::Empty) if now < blinking.until => return Some(blinking.until),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => false,
+        };
+        let id = blinking.id;
+        self.blinking = None;
+        let result = if refused {
+            self.ports()
+        } else {
+            Ok(BLINKS.to_owned())
+        };
+        self.tell(Role::Console, &ToChild::Answer { id, result }, None);
+        None
+    }
+
+    /// The firewall holds the right to send echo requests; it is asked to, and answers when all are through.
+    fn begin_network_test(&mut self, id: RequestId, now: Instant) -> Result<(), String> {
+        if self.committed.is_none() {
+            return Err("no configuration is in force".into());
+        }
+        if self.network_test.is_some() {
+            return Err("a network test is running already".into());
+        }
+        self.network_test = Some((id, now + NETWORK_TEST_TIME));
+        self.tell(Role::Firewall, &ToChild::NetworkTest { id }, None);
+        Ok(())
+    }
+
+    /// What came of a network test, with the state of the cables.
+    pub fn network_tested(&mut self, id: RequestId, probes: Vec<Probe>) {
+        if self
+            .network_test
+            .take_if(|(asked, _)| *asked == id)
+            .is_none()
+        {
+            return;
+        }
+        let links = self.netlink.links().unwrap_or_default();
+        let zones = self
+            .running
+            .iter()
+            .flat_map(|running| &running.document.zones);
+        let cables = zones
+            .map(|zone| {
+                let link = links.iter().find(|link| link.name == zone.ifname());
+                let cable = match link {
+                    None => Cable::NoCard,
+                    Some(link) if link.has_carrier => Cable::Connected,
+                    Some(_) => Cable::Unplugged,
+                };
+                (zone.name.clone(), cable)
+            })
+            .collect();
+        let message = ToChild::NetworkTested { id, cables, probes };
+        self.tell(Role::Console, &message, None);
+    }
+
+    /// A firewall that died during a network test answers it no more.
+    pub fn look_at_network_test(&mut self, now: Instant) {
+        let over = |until: Instant| until <= now || self.committed.is_none();
+        if let Some((id, _)) = self.network_test.take_if(|(_, until)| over(*until)) {
+            let result = Err(vec!["the firewall does not answer".to_owned()]);
+            self.tell(Role::Console, &ToChild::Answer { id, result }, None);
+        }
     }
 
     fn start_self_test(&mut self, id: RequestId, now: Instant) -> Result<(), String> {

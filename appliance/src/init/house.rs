@@ -27,15 +27,18 @@ use sandbox::channel::Channel;
 use super::{
     child::Child,
     clock::{Correction, correction},
-    commands::SelfTest,
+    commands::{Blinking, SelfTest},
     lease::Leases,
     links,
     logbook::Logbook,
+    operator::Operator,
     options::Options,
     power::End,
     rtnetlink::Netlink,
+    secrets::Prepared,
     slot::Slot,
     status,
+    trial::OnTrial,
     wiring::EDGES,
 };
 use crate::dhcp::lease::Lease;
@@ -67,6 +70,8 @@ pub struct Pending {
     pub before: Option<Running>,
     /// What the asker is told if it works.
     pub answer: String,
+    /// Secrets that are stored when it is kept; `None`: it is stored already.
+    pub unstored: Option<Vec<(String, SecretBytes)>>,
 }
 
 /// See the module.
@@ -103,6 +108,18 @@ pub struct House {
     pub figures: Option<(u64, u64)>,
     /// The self-test under way.
     pub self_test: Option<SelfTest>,
+    /// The network test under way, and how long it may take.
+    pub network_test: Option<(RequestId, Instant)>,
+    /// The card that is to blink.
+    pub(super) blinking: Option<Blinking>,
+    /// Who is at the console.
+    pub operator: Operator,
+    /// The configuration on trial.
+    pub(super) trial: Option<OnTrial>,
+    /// The certificate of a configuration that is not confirmed yet.
+    pub(super) prepared: Option<Prepared>,
+    /// Where passwords are verified.
+    pub(super) keyholder: Option<Channel>,
     journal: Option<Channel>,
     management: Option<Channel>,
     unsent: Vec<Vec<u8>>,
@@ -141,6 +158,12 @@ impl House {
             clock_set: false,
             figures: None,
             self_test: None,
+            network_test: None,
+            blinking: None,
+            operator: Operator::default(),
+            trial: None,
+            prepared: None,
+            keyholder: None,
             journal: None,
             management: None,
             unsent: Vec::new(),
@@ -268,6 +291,7 @@ impl House {
             if other == Role::Init {
                 match edge.kind {
                     ChannelKind::Journal => self.journal = Some(far),
+                    ChannelKind::Keyholder => self.keyholder = Some(far),
                     _ => self.management = Some(far),
                 }
             } else {
@@ -314,6 +338,7 @@ impl House {
         }
         if role == Role::Console {
             self.hand_over_terminals();
+            self.tell_trial(Instant::now());
         }
     }
 
@@ -404,6 +429,9 @@ impl House {
                 self.committed = None;
             }
             Role::Journal => self.journal = None,
+            Role::Keyholder => self.keyholder = None,
+            // Whoever was logged in sits before a new console.
+            Role::Console => self.operator.leave(),
             Role::Management => {
                 self.management = None;
                 self.figures = None;
@@ -490,9 +518,24 @@ impl House {
                     secrets,
                 },
             ) => {
-                self.propose(role, id, &document, secrets);
+                if role != Role::Console || self.console_may(None) {
+                    self.propose(role, id, &document, secrets);
+                } else {
+                    self.refuse_console(id, "configuration");
+                }
             }
-            (Role::Console, FromChild::Command { id, command }) => self.command(id, command, now),
+            (Role::Console, FromChild::Command { id, command }) => {
+                if self.console_may(Some(command)) {
+                    self.command(id, command, now);
+                } else {
+                    self.refuse_console(id, &format!("{command:?}"));
+                }
+            }
+            (Role::Console, FromChild::LogIn { id, password }) => self.log_in(id, password, now),
+            (Role::Console, FromChild::Prepare { id, document }) => self.prepare(id, &document),
+            (Role::Firewall, FromChild::NetworkTested { id, probes }) => {
+                self.network_tested(id, probes);
+            }
             (
                 Role::Time,
                 FromChild::ClockOffset {

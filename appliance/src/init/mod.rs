@@ -10,6 +10,7 @@ mod lease;
 mod links;
 mod logbook;
 mod mounts;
+mod operator;
 mod options;
 mod power;
 mod proposal;
@@ -18,6 +19,7 @@ mod secrets;
 mod slot;
 mod sources;
 mod status;
+mod trial;
 mod wiring;
 
 use std::{
@@ -188,10 +190,15 @@ fn attend(house: &mut House, watch: &mut Watch) -> io::Result<End> {
             tick(house);
         }
         house.look_at_self_test(now);
+        house.look_at_network_test(now);
+        house.look_at_log_in(now);
+        house.look_at_trial(now);
+        let blinks = house.look_at_blinking(now);
         if let Some(end) = house.end {
             return Ok(end);
         }
         let due = house.slots.iter().filter_map(|slot| slot.due(now)).min();
+        let due = due.into_iter().chain(blinks).min();
         let until = due.map_or(next_tick, |due| due.min(next_tick));
         wait(house, watch, until)?;
     }
@@ -235,6 +242,7 @@ fn wait(house: &mut House, watch: &mut Watch, until: Instant) -> io::Result<()> 
             .chain(children.flat_map(|child| [child.control.as_fd(), child.log.as_fd()]))
             .chain(watch.buttons.iter().map(AsFd::as_fd))
             .chain(house.management_channel().map(AsFd::as_fd))
+            .chain(house.keyholder.as_ref().map(AsFd::as_fd))
             .collect();
         let mut polled: Vec<PollFd<'_>> = fds
             .iter()
@@ -284,6 +292,7 @@ fn wait(house: &mut House, watch: &mut Watch, until: Instant) -> io::Result<()> 
     if house.management_channel().is_some() && !next().is_empty() {
         house.answer_management();
     }
+    house.answer_of_keyholder(now);
     house.settle();
     if house.ready != was_ready {
         write_status(house);

@@ -1,6 +1,8 @@
 //! A configuration on its way in: checked, completed with the secrets it needs, stored, applied, and taken back if the
 //! firewall refuses it. Comes from the console, from management, or from an unattended source.
 
+use std::time::Instant;
+
 use appliance_config::Document;
 use broker_proto::{
     RequestId, Role,
@@ -84,9 +86,9 @@ impl House {
         text: &str,
         given: Vec<(String, SecretBytes)>,
     ) {
-        let result = if self.pending.is_some() {
+        let result = if self.pending.is_some() || self.trial.is_some() {
             Err(vec![
-                "another configuration is just being applied".to_owned(),
+                "another configuration is just being applied or on trial".to_owned(),
             ])
         } else {
             Document::parse(text, "gatehouse.toml")
@@ -94,8 +96,9 @@ impl House {
                 .and_then(|document| self.take(document, given))
         };
         match result {
-            Ok((running, answer)) => {
+            Ok((running, unstored)) => {
                 let revision = running.revision;
+                let answer = answer(&running);
                 let before = self.running.replace(running);
                 self.pending = Some(Pending {
                     role,
@@ -103,6 +106,7 @@ impl House {
                     revision,
                     before,
                     answer,
+                    unstored,
                 });
                 self.spread();
             }
@@ -124,27 +128,64 @@ impl House {
         }
     }
 
+    /// The first configuration is stored and then put into force; a later one is put into force on trial, and stored when
+    /// it is kept. The second value are then the secrets to be stored with it.
     fn take(
         &mut self,
         document: Document,
         given: Vec<(String, SecretBytes)>,
-    ) -> Result<(Running, String), Vec<String>> {
+    ) -> Result<(Running, Option<Vec<(String, SecretBytes)>>), Vec<String>> {
         let mut store = self.open_store().map_err(|reason| vec![reason])?;
-        let running = self
-            .store(&mut store, document, given)
-            .map_err(|reason| vec![reason])?;
-        let certificate = running
-            .secrets
-            .iter()
-            .find(|(name, _)| *name == running.document.management.certificate);
-        let fingerprint = certificate
-            .and_then(|(_, pem)| secrets::fingerprint(&pem.0))
-            .unwrap_or_default();
-        let answer = format!(
-            "revision {}\ncertificate SHA-256 {fingerprint}",
-            running.revision
-        );
-        Ok((running, answer))
+        let taken = match &self.running {
+            None => self
+                .store(&mut store, document, given)
+                .map(|running| (running, None)),
+            Some(before) => {
+                let before = before.secrets.clone();
+                self.rehearse(store.next_revision(), before, document, given)
+                    .map(|(running, given)| (running, Some(given)))
+            }
+        };
+        taken.map_err(|reason| vec![reason])
+    }
+
+    /// As [`Self::store`], in memory.
+    fn rehearse(
+        &self,
+        revision: u64,
+        before: Vec<(String, SecretBytes)>,
+        document: Document,
+        given: Vec<(String, SecretBytes)>,
+    ) -> Result<(Running, Vec<(String, SecretBytes)>), String> {
+        let present: Vec<String> = before.iter().map(|(name, _)| name.clone()).collect();
+        let given = secrets::complete(&document, given, &present, None)
+            .map_err(|error| error.to_string())?;
+        let mut secrets = before;
+        secrets.retain(|(name, _)| !given.iter().any(|(new, _)| new == name));
+        secrets.extend(given.iter().cloned());
+        Ok((running(revision, document, secrets), given))
+    }
+
+    /// Makes key and certificate for a document that is about to be confirmed, and tells the certificate's fingerprint.
+    pub fn prepare(&mut self, id: RequestId, text: &str) {
+        let result = if self.running.is_some() {
+            Err(vec!["the box has its certificate".to_owned()])
+        } else {
+            Document::parse(text, "gatehouse.toml")
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+                .and_then(|document| {
+                    let fits = self.prepared.as_ref().is_some_and(|p| p.fits(&document));
+                    if !fits {
+                        let made = secrets::Prepared::make(&document);
+                        self.prepared = Some(made.map_err(|error| vec![error.to_string()])?);
+                    }
+                    let prepared = self.prepared.as_ref();
+                    Ok(prepared
+                        .map(secrets::Prepared::fingerprint)
+                        .unwrap_or_default())
+                })
+        };
+        self.tell(Role::Console, &ToChild::Answer { id, result }, None);
     }
 
     fn store(
@@ -164,13 +205,14 @@ impl House {
                     .collect()
             })
             .unwrap_or_default();
-        let given =
-            secrets::complete(&document, given, &present).map_err(|error| error.to_string())?;
+        let given = secrets::complete(&document, given, &present, self.prepared.as_ref())
+            .map_err(|error| error.to_string())?;
         let revision = store
             .commit(&document, &given)
             .map_err(|error| error.to_string())?;
         let (secrets, complaints) = store.secrets(revision);
         self.complaints.extend(complaints);
+        self.prepared = None;
         self.record(
             Severity::Notice,
             "configuration-stored",
@@ -226,6 +268,9 @@ impl House {
                 },
                 None,
             );
+            if let (Some(before), Some(unstored)) = (pending.before, pending.unstored) {
+                self.begin_trial(before, unstored, Instant::now());
+            }
         }
     }
 
@@ -244,9 +289,10 @@ impl House {
         let Some(pending) = self.pending.take_if(|pending| pending.revision == revision) else {
             return;
         };
-        if let Err(error) = self
-            .open_store()
-            .and_then(|mut store| store.discard(revision).map_err(|error| error.to_string()))
+        if pending.unstored.is_none()
+            && let Err(error) = self
+                .open_store()
+                .and_then(|mut store| store.discard(revision).map_err(|error| error.to_string()))
         {
             self.say(&format!(
                 "revision {revision} not taken back from the store: {error}"
@@ -265,9 +311,24 @@ impl House {
         );
     }
 
-    fn open_store(&self) -> Result<Store, String> {
+    pub(super) fn open_store(&self) -> Result<Store, String> {
         Store::open(&self.store_directory()).map_err(|error| error.to_string())
     }
+}
+
+/// What the asker is told when `running` is in force.
+fn answer(running: &Running) -> String {
+    let certificate = running
+        .secrets
+        .iter()
+        .find(|(name, _)| *name == running.document.management.certificate);
+    let fingerprint = certificate
+        .and_then(|(_, pem)| secrets::fingerprint(&pem.0))
+        .unwrap_or_default();
+    format!(
+        "revision {}\ncertificate SHA-256 {fingerprint}",
+        running.revision
+    )
 }
 
 /// `document` as it runs.

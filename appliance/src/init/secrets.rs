@@ -30,8 +30,47 @@ pub(super) enum SecretError {
     Random(#[from] std::io::Error),
 }
 
+/// Key and certificate of the management pages, made before the first configuration is confirmed so that its fingerprint
+/// can be read there; in memory alone. One exists at most.
+pub struct Prepared {
+    names: (String, Vec<IpAddr>),
+    pem: SecretBytes,
+}
+
+impl Prepared {
+    /// For the host and the management addresses of a document.
+    ///
+    /// # Errors
+    /// The crypto library's.
+    pub(super) fn make(document: &Document) -> Result<Self, SecretError> {
+        Ok(Self {
+            names: names(document),
+            pem: SecretBytes(certificate(document)?.into_bytes()),
+        })
+    }
+
+    /// Whether it was made for these names.
+    pub(super) fn fits(&self, document: &Document) -> bool {
+        self.names == names(document)
+    }
+
+    /// As [`fingerprint`].
+    pub(super) fn fingerprint(&self) -> String {
+        fingerprint(&self.pem.0).unwrap_or_default()
+    }
+}
+
+/// What the certificate of a document is for.
+fn names(document: &Document) -> (String, Vec<IpAddr>) {
+    let zone = document.management_zone();
+    let addresses = zone
+        .map(appliance_config::Zone::addresses)
+        .unwrap_or_default();
+    (document.host.name.clone(), addresses)
+}
+
 /// Replaces a plain operator's password by its slow hash, and adds the token and the certificate if neither `given` nor
-/// `present` (names of stored secrets) has them.
+/// `present` (names of stored secrets) has them: the certificate that was `prepared`, if it fits.
 ///
 /// # Errors
 /// See [`SecretError`]; nothing is stored then.
@@ -39,6 +78,7 @@ pub(super) fn complete(
     document: &Document,
     mut given: Vec<(String, SecretBytes)>,
     present: &[String],
+    prepared: Option<&Prepared>,
 ) -> Result<Vec<(String, SecretBytes)>, SecretError> {
     for (name, value) in &mut given {
         if *name == document.management.password && !value.0.starts_with(b"$argon2") {
@@ -61,21 +101,19 @@ pub(super) fn complete(
         ));
     }
     if !has(&given, &document.management.certificate) {
-        given.push((
-            document.management.certificate.clone(),
-            SecretBytes(certificate(document)?.into_bytes()),
-        ));
+        let pem = match prepared.filter(|prepared| prepared.fits(document)) {
+            Some(prepared) => prepared.pem.clone(),
+            None => SecretBytes(certificate(document)?.into_bytes()),
+        };
+        given.push((document.management.certificate.clone(), pem));
     }
     Ok(given)
 }
 
 /// Self-signed certificate and key for the management zone's addresses, as one PEM text.
 fn certificate(document: &Document) -> Result<String, SecretError> {
-    let addresses: Vec<IpAddr> = document
-        .management_zone()
-        .map(appliance_config::Zone::addresses)
-        .unwrap_or_default();
-    let mut parameters = CertificateParams::new(vec![document.host.name.clone()])?;
+    let (host, addresses) = names(document);
+    let mut parameters = CertificateParams::new(vec![host])?;
     parameters
         .subject_alt_names
         .extend(addresses.into_iter().map(SanType::IpAddress));

@@ -18,7 +18,7 @@ const fn edge(a: Role, b: Role, kind: ChannelKind) -> Edge {
 }
 
 /// All channels. What is not here cannot be said.
-pub(super) const EDGES: [Edge; 13] = [
+pub(super) const EDGES: [Edge; 14] = [
     edge(Role::Sbc, Role::Firewall, ChannelKind::Broker),
     edge(Role::Time, Role::Firewall, ChannelKind::Broker),
     edge(Role::Dhcp, Role::Firewall, ChannelKind::Broker),
@@ -29,6 +29,7 @@ pub(super) const EDGES: [Edge; 13] = [
     edge(Role::Management, Role::Journal, ChannelKind::Journal),
     edge(Role::Sbc, Role::Keyholder, ChannelKind::Keyholder),
     edge(Role::Management, Role::Keyholder, ChannelKind::Keyholder),
+    edge(Role::Init, Role::Keyholder, ChannelKind::Keyholder),
     edge(Role::Management, Role::Sbc, ChannelKind::Status),
     edge(Role::Management, Role::Firewall, ChannelKind::Status),
     edge(Role::Management, Role::Init, ChannelKind::Status),

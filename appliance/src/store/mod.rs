@@ -128,6 +128,12 @@ impl<D: Disk> Store<D> {
         Ok(store)
     }
 
+    /// The number that the next commit gets.
+    #[must_use]
+    pub const fn next_revision(&self) -> u64 {
+        self.highest.saturating_add(1)
+    }
+
     /// The newest good revision. Never fails: what cannot be read is a complaint.
     pub fn load(&self) -> Loaded {
         let mut complaints = Vec::new();
@@ -183,7 +189,7 @@ impl<D: Disk> Store<D> {
         if secrets.len() > MAX_SECRETS {
             return Err(StoreError::TooManySecrets);
         }
-        let revision = self.highest.saturating_add(1);
+        let revision = self.next_revision();
         self.drop_orphans()?;
         // Also a failed commit uses its number up: what it left behind can then never be taken for a later revision's.
         self.highest = revision;

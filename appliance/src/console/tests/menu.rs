@@ -1,7 +1,10 @@
 //! A box that is set up: status, tests, power, factory reset, reconfiguration.
 
 use appliance_config::{Document, Ipv4};
-use broker_proto::control::Command;
+use broker_proto::{
+    control::Command,
+    network_test::{Cable, Host, Outcome, Probe},
+};
 
 use super::{Session, running};
 
@@ -16,14 +19,41 @@ fn status_shows_complaints_first_and_the_menu() {
     session.press("Network test").sees("Please wait");
     let (id, command) = session.command().expect("asked");
     assert_eq!(command, Command::NetworkTest);
-    session.app.answer(
+    let probe = |zone: &str, host, address: &str, outcome| Probe {
+        zone: zone.into(),
+        host,
+        name: if host == Host::Trunk { "carrier" } else { "" }.into(),
+        address: address.parse().expect("address"),
+        outcome,
+    };
+    session.app.tested(
         id,
-        Ok("gateway 198.51.100.254 answers\nPBX 192.0.2.10 does not answer".into()),
+        vec![
+            ("external".into(), Cable::Connected),
+            ("internal".into(), Cable::Unplugged),
+            ("management".into(), Cable::NoCard),
+        ],
+        vec![
+            probe(
+                "external",
+                Host::Gateway,
+                "198.51.100.254",
+                Outcome::Answered {
+                    microseconds: 1_234,
+                },
+            ),
+            probe("external", Host::Trunk, "2001:db8::20", Outcome::NoRoute),
+            probe("internal", Host::Pbx, "192.0.2.10", Outcome::Silent),
+        ],
     );
     session.settle();
     session
-        .sees("gateway 198.51.100.254 answers")
-        .sees("does not answer")
+        .sees("external: cable connected")
+        .sees("gateway            198.51.100.254: answers (1.2 ms)")
+        .sees("carrier carrier    2001:db8::20: there is no way to it")
+        .sees("internal: no cable")
+        .sees("PBX                192.0.2.10: does not answer")
+        .sees("the card is missing")
         .press("Back")
         .sees("Reconfigure");
     session.press("Self-test");
@@ -121,7 +151,7 @@ fn a_configuration_from_elsewhere_ends_the_first_set_up() {
         .app
         .configuration(1, include_str!("../../../../tests/lab/gatehouse.toml"));
     session.settle();
-    session.sees("Reconfigure");
+    session.sees("[ Log in ]");
     let (_, _, document) = session.app.all_problems();
     assert!(matches!(document.zones[0].ipv4, Some(Ipv4::Static { .. })));
 }

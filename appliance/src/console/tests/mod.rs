@@ -3,16 +3,21 @@
 
 use broker_proto::{
     RequestId,
-    control::{Command, FromChild},
+    control::{Command, FromChild, LogIn},
 };
 
 use super::{app::App, screen::Size, terminal::Terminal};
 
 mod menu;
+mod operator;
 mod terminal;
+mod trial;
 mod wizard;
 
 const PORTS: &str = "eth0 52:54:00:00:00:01 virtio_net up\neth1 52:54:00:00:00:02 virtio_net up\neth2 52:54:00:00:00:03 e1000e down\n";
+
+/// As init prints it.
+const FINGERPRINT: &str = "0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9:0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9";
 
 /// Id, document, secrets.
 type Proposal = (RequestId, String, Vec<(String, Vec<u8>)>);
@@ -25,6 +30,8 @@ struct Session {
     size: Size,
     now: u64,
     sent: Vec<FromChild>,
+    /// Documents whose certificate was asked for.
+    prepared: Vec<String>,
     /// Everything that was ever written to the terminal.
     written: Vec<u8>,
 }
@@ -42,6 +49,7 @@ impl Session {
             size,
             now: 0,
             sent: Vec::new(),
+            prepared: Vec::new(),
             written: Vec::new(),
         };
         session.settle();
@@ -67,6 +75,9 @@ impl Session {
                 } = message
                 {
                     self.app.answer(id, Ok(PORTS.into()));
+                } else if let FromChild::Prepare { id, document } = &message {
+                    self.prepared.push(document.clone());
+                    self.app.answer(*id, Ok(FINGERPRINT.into()));
                 } else {
                     self.sent.push(message);
                 }
@@ -214,6 +225,20 @@ impl Session {
         }
     }
 
+    /// The password that was sent, and what init says to it.
+    fn answer_log_in(&mut self, result: LogIn) -> Option<Vec<u8>> {
+        let at = self
+            .sent
+            .iter()
+            .position(|message| matches!(message, FromChild::LogIn { .. }))?;
+        let FromChild::LogIn { id, password } = self.sent.remove(at) else {
+            return None;
+        };
+        self.app.logged_in(id, result);
+        self.settle();
+        Some(password.0.clone())
+    }
+
     fn command(&mut self) -> Option<(RequestId, Command)> {
         let at = self
             .sent
@@ -271,8 +296,19 @@ fn to_review(session: &mut Session) {
         .press("Next");
 }
 
-/// A box that runs.
+/// A box that runs, with an operator at it.
 fn running() -> Session {
+    let mut session = locked();
+    session
+        .press("Log in")
+        .fill("Password", "correct horse battery");
+    session.press("Log in");
+    session.answer_log_in(LogIn::Opened).expect("asked");
+    session
+}
+
+/// A box that runs, with somebody at it.
+fn locked() -> Session {
     let mut session = Session::new(Size::USUAL);
     session
         .app

@@ -1,6 +1,7 @@
 //! Terminals of any size and temper, and people who type anything.
 
 use appliance_config::Document;
+use broker_proto::control::LogIn;
 use proptest::prelude::*;
 
 use super::{Session, running};
@@ -143,6 +144,9 @@ proptest! {
             }
             while let Some((id, _)) = session.command() {
                 session.app.answer(id, Ok("done".into()));
+                session.settle();
+            }
+            if session.answer_log_in(LogIn::Opened).is_some() {
                 session.settle();
             }
             let (page, view) = session.app.page();

@@ -11,6 +11,7 @@ fn the_wizard_makes_a_valid_document_from_first_to_last_page() {
     let mut session = Session::first();
     to_review(&mut session);
     session.sees("Review").sees("Please read");
+    assert_eq!(session.prepared.len(), 1, "the certificate is made once");
     assert!(
         session.sent.is_empty(),
         "nothing is sent before it is confirmed"
@@ -58,7 +59,7 @@ fn the_wizard_makes_a_valid_document_from_first_to_last_page() {
         .sees("in force")
         .sees("https://203.0.113.1:8443")
         .press("To the status page");
-    session.sees("Reconfigure").sees("gate-1");
+    session.sees("[ Log in ]").sees("gate-1");
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn passwords_must_be_long_and_equal() {
     let mut session = Session::first();
     session.app.go(Place::Step(Step::Password));
     session.settle();
-    session.press("Next").sees("10 characters at least");
+    session.press("Next").sees("12 characters at least");
     session
         .fill("Password", "long enough 1")
         .fill("Once more", "long enough 2")
@@ -195,7 +196,7 @@ fn the_review_says_the_rules_in_words_and_in_german_too() {
     let mut session = Session::first();
     to_review(&mut session);
     let mut seen = String::new();
-    for _ in 0..6 {
+    for _ in 0..8 {
         seen.push_str(&session.screen());
         session.keys("\x1b[6~");
     }
@@ -208,6 +209,8 @@ fn the_review_says_the_rules_in_words_and_in_german_too() {
         "PBX of example.org",
         "registers as 4930",
         "refused (403)",
+        &super::FINGERPRINT[..47],
+        &super::FINGERPRINT[48..],
     ] {
         assert!(seen.contains(words), "{words}\n{seen}");
     }
@@ -295,9 +298,13 @@ fn ports_show_their_link_live_and_blink_on_enter() {
     session.focus("eth1").keys("\r");
     let (id, command) = session.command().expect("asked");
     assert_eq!(command, Command::Identify(1));
-    session.app.answer(id, Ok("eth1 blinks for 10 s".into()));
+    session
+        .app
+        .answer(id, Ok(broker_proto::control::BLINKS.into()));
     session.settle();
-    session.sees("eth1 blinks for 10 s").sees("Ports and zones");
+    session
+        .sees("eth1 blinks for 10 seconds")
+        .sees("Ports and zones");
     session.keys("\r");
     let (id, _) = session.command().expect("asked");
     session.app.answer(
@@ -305,5 +312,8 @@ fn ports_show_their_link_live_and_blink_on_enter() {
         Ok(PORTS.replace("02 virtio_net up", "02 virtio_net down")),
     );
     session.settle();
-    session.sees("eth1: link down").sees("no link");
+    session
+        .sees("eth1: link down")
+        .sees("cannot blink")
+        .sees("no link");
 }
