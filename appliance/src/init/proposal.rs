@@ -17,6 +17,9 @@ use super::{
 };
 use crate::store::Store;
 
+/// Secrets by name.
+type Secrets = Vec<(String, SecretBytes)>;
+
 impl House {
     /// Takes the configuration in force at the start: the newest good one of the store, or one that is offered.
     pub fn load(&mut self, store: &mut Store) {
@@ -79,13 +82,7 @@ impl House {
     }
 
     /// Checks, stores and applies a proposal; the answer comes when the firewall has committed or refused.
-    pub fn propose(
-        &mut self,
-        role: Role,
-        id: RequestId,
-        text: &str,
-        given: Vec<(String, SecretBytes)>,
-    ) {
+    pub fn propose(&mut self, role: Role, id: RequestId, text: &str, given: Secrets) {
         let result = if self.pending.is_some() || self.trial.is_some() {
             Err(vec![
                 "another configuration is just being applied or on trial".to_owned(),
@@ -133,8 +130,8 @@ impl House {
     fn take(
         &mut self,
         document: Document,
-        given: Vec<(String, SecretBytes)>,
-    ) -> Result<(Running, Option<Vec<(String, SecretBytes)>>), Vec<String>> {
+        given: Secrets,
+    ) -> Result<(Running, Option<Secrets>), Vec<String>> {
         let mut store = self.open_store().map_err(|reason| vec![reason])?;
         let taken = match &self.running {
             None => self
@@ -153,10 +150,10 @@ impl House {
     fn rehearse(
         &self,
         revision: u64,
-        before: Vec<(String, SecretBytes)>,
+        before: Secrets,
         document: Document,
-        given: Vec<(String, SecretBytes)>,
-    ) -> Result<(Running, Vec<(String, SecretBytes)>), String> {
+        given: Secrets,
+    ) -> Result<(Running, Secrets), String> {
         let present: Vec<String> = before.iter().map(|(name, _)| name.clone()).collect();
         let given = secrets::complete(&document, given, &present, None)
             .map_err(|error| error.to_string())?;
@@ -192,7 +189,7 @@ impl House {
         &mut self,
         store: &mut Store,
         document: Document,
-        given: Vec<(String, SecretBytes)>,
+        given: Secrets,
     ) -> Result<Running, String> {
         let present: Vec<String> = self
             .running
@@ -332,11 +329,7 @@ fn answer(running: &Running) -> String {
 }
 
 /// `document` as it runs.
-pub(super) fn running(
-    revision: u64,
-    document: Document,
-    secrets: Vec<(String, SecretBytes)>,
-) -> Running {
+pub(super) fn running(revision: u64, document: Document, secrets: Secrets) -> Running {
     let text = document.canonical();
     Running {
         revision,
