@@ -5,3 +5,4 @@ pub mod daemon;
 pub mod netlink;
 pub mod nftables;
 pub mod policy;
+pub mod route_explained;

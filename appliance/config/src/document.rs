@@ -10,9 +10,11 @@ use toml::de::DeTable;
 use crate::{
     bogons,
     check::{Known, Paths, check},
+    dialplan::Caps,
     error::{ConfigError, say},
     limits::{Bans, Limits, Logging, Registrations},
-    sip::{Listener, MAX_LISTENERS, MAX_ROUTES, MAX_TRUNKS, Route, Sip, Trunk, is_host_name},
+    route::{MAX_ROUTES, Route},
+    sip::{Listener, MAX_LISTENERS, MAX_TRUNKS, Sip, Trunk, is_host_name},
     table::{Report, Section},
     value::{endpoint, print_endpoint, words},
     zone::{Card, MAX_ZONES, Zone, ZoneKind, check_name},
@@ -127,6 +129,17 @@ impl Document {
         match document {
             Some(document) if report.is_clean() => Ok(document),
             _ => Err(report.into_errors()),
+        }
+    }
+
+    /// What is allowed and probably not meant: routes that overlap, emergency numbers that go nowhere. Empty for a document
+    /// that is refused.
+    #[must_use]
+    pub fn warnings(text: &str, file_name: &str) -> Vec<ConfigError> {
+        let mut report = Report::new(file_name, if text.len() > MAX_DOCUMENT { "" } else { text });
+        match Self::read(text, &mut report) {
+            Some(_) if report.is_clean() => report.into_warnings(),
+            _ => Vec::new(),
         }
     }
 
@@ -270,6 +283,7 @@ impl Document {
             sip: sip.unwrap_or_else(|| Sip {
                 domain: "invalid".into(),
                 registrar: None,
+                account: Caps::default(),
             }),
             management: management.unwrap_or_default(),
             zones,

@@ -34,15 +34,22 @@
 
 pub mod bogons;
 mod check;
+mod dialplan;
 mod diff;
 mod document;
 mod error;
 mod limits;
+mod pattern;
+mod route;
 mod sip;
 mod table;
 mod value;
 mod zone;
 
+pub use dialplan::{
+    Caps, Clock, Health, Hours, NumberForm, Numbering, Priority, Schedule, TrunkChoice,
+    TrunkPolicy, ZonePolicy,
+};
 pub use diff::{Change, diff};
 pub use document::{
     Document, Host, Language, MAX_DOCUMENT, MAX_SERVERS, Management, NTP_PORT, SCHEMA,
@@ -51,10 +58,13 @@ pub use error::{ConfigError, Sentence};
 pub use limits::{
     BanNumbers, Bans, Keepalive, Limits, Logging, RegistrationNumbers, Registrations, ShortRefresh,
 };
+pub use pattern::{DigitClass, Pattern};
+pub use route::{
+    Action, ActionWord, Called, IfUnavailable, MAX_ROUTES, OWN_DOMAIN, Origin, Prefixed, Route,
+};
 pub use sip::{
-    Action, ActionWord, Called, Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_NAMES, MAX_ROUTES,
-    MAX_TRUNKS, Origin, PeerTls, Registrar, Registration, Route, SIP_PORT, Service, Sip, Transport,
-    Trunk,
+    Listener, MAX_ADDRESSES, MAX_LISTENERS, MAX_NAMES, MAX_TRUNKS, PeerTls, Registrar,
+    Registration, SIP_PORT, Service, Sip, Transport, Trunk,
 };
 pub use value::{Mac, PortRange, Span, parse_endpoint};
 pub use zone::{

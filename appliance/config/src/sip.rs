@@ -1,13 +1,14 @@
-//! Listeners, registrar, trunks and routes: what `firewall` turns into the typed settings of the sbc.
+//! Listeners, registrar and trunks: what `firewall` turns into the typed settings of the sbc.
 
 use std::net::SocketAddr;
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Serialize, Serializer};
 
 use crate::{
+    dialplan::{Caps, TrunkPolicy},
     error::say,
     table::{Report, Section},
-    value::{Span, endpoint, print_endpoint, words},
+    value::{endpoint, print_endpoint, words},
     zone::{check_name, read_name},
 };
 
@@ -15,8 +16,6 @@ use crate::{
 pub const MAX_LISTENERS: usize = 64;
 /// Most trunks of a document.
 pub const MAX_TRUNKS: usize = 64;
-/// Most routes of a document.
-pub const MAX_ROUTES: usize = 1000;
 /// Most addresses of a registrar or trunk.
 pub const MAX_ADDRESSES: usize = 16;
 /// Most certificates, authorities, names or origins in one list.
@@ -218,6 +217,9 @@ pub struct Sip {
     /// The registrar and PBX, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registrar: Option<Registrar>,
+    /// How much one account (a registered user) may take.
+    #[serde(skip_serializing_if = "Caps::is_open")]
+    pub account: Caps,
 }
 
 /// The registrar and PBX.
@@ -248,7 +250,7 @@ pub(crate) fn print_sip<S: Serializer>(
 
 impl Sip {
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(report, &["domain", "registrar"]);
+        section.only(report, &["domain", "registrar", "account"]);
         let domain: Option<String> = section.required(report, "domain");
         let domain = domain.and_then(|domain| {
             if is_host_name(&domain) {
@@ -279,9 +281,11 @@ impl Sip {
                 })
             }
         };
+        let account = Caps::read(section, report, "account");
         Some(Self {
             domain: domain?,
             registrar,
+            account: account?,
         })
     }
 }
@@ -328,6 +332,9 @@ pub struct Trunk {
     /// Whether the product registers there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// Numbers, limits, health and priority.
+    #[serde(flatten)]
+    pub policy: TrunkPolicy,
 }
 
 /// Registration of the product at a trunk.
@@ -345,17 +352,15 @@ pub struct Registration {
 
 impl Trunk {
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(
-            report,
-            &[
-                "name",
-                "zone",
-                "addresses",
-                "transport",
-                "tls",
-                "registration",
-            ],
-        );
+        let own = [
+            "name",
+            "zone",
+            "addresses",
+            "transport",
+            "tls",
+            "registration",
+        ];
+        section.only(report, &[&own[..], &TrunkPolicy::KEYS].concat());
         let name = read_name(section, report);
         let zone = section.required(report, "zone");
         let addresses = read_addresses(section, report);
@@ -365,6 +370,7 @@ impl Trunk {
             None => None,
             Some(table) => Some(Registration::read(&table, report)?),
         };
+        let policy = TrunkPolicy::read(section, report);
         Some(Self {
             name: name?,
             zone: zone?,
@@ -372,6 +378,7 @@ impl Trunk {
             transport: transport?,
             tls: tls?,
             registration,
+            policy: policy?,
         })
     }
 }
@@ -417,244 +424,5 @@ impl Registration {
             interval_seconds: interval_seconds?,
             secret: secret?,
         })
-    }
-}
-
-/// Who a caller is, as far as routing cares. Spelt `registered`, `internal`, `registrar`, `trunk:NAME`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Origin {
-    /// A source with a live binding that the registrar accepted.
-    Registered,
-    /// A host of an internal zone (the PBX among them).
-    Internal,
-    /// The PBX itself.
-    Registrar,
-    /// The trunk of that name.
-    Trunk(String),
-}
-
-impl core::fmt::Display for Origin {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Registered => f.write_str("registered"),
-            Self::Internal => f.write_str("internal"),
-            Self::Registrar => f.write_str("registrar"),
-            Self::Trunk(name) => write!(f, "trunk:{name}"),
-        }
-    }
-}
-
-impl Serialize for Origin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl crate::value::Scalar for Origin {
-    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, crate::error::Sentence> {
-        let written = String::read(value)?;
-        match written.as_str() {
-            "registered" => Ok(Self::Registered),
-            "internal" => Ok(Self::Internal),
-            "registrar" => Ok(Self::Registrar),
-            other => match other.strip_prefix("trunk:") {
-                Some(name) if !name.is_empty() => Ok(Self::Trunk(name.to_owned())),
-                _ => Err(crate::value::not_one_of(
-                    other,
-                    &["registered", "internal", "registrar", "trunk:NAME"],
-                )),
-            },
-        }
-    }
-}
-
-words! {
-    /// What is done with a call that a route matched; `trunks` and `status` belong to two of them.
-    pub enum ActionWord {
-        /// To the PBX.
-        Registrar = "registrar",
-        /// To the first of the trunks that takes it.
-        Trunks = "trunks",
-        /// To a live binding of the called number.
-        Binding = "binding",
-        /// Refused with a status code.
-        Refuse = "refuse",
-    }
-}
-
-/// What is done with a call that a route matched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Action {
-    /// To the PBX.
-    Registrar,
-    /// To the first of these trunks that takes it.
-    Trunks(Vec<String>),
-    /// To a live binding of the called number, or 480.
-    Binding,
-    /// Refused with this status code (4xx–6xx).
-    Refuse(u16),
-}
-
-/// Which called numbers a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Called {
-    /// First characters, maybe none; `+` allowed.
-    pub prefix: String,
-    /// How many digits may follow the prefix.
-    pub digits: Span<u8>,
-    /// Lowest and highest value of those digits.
-    pub range: Option<Span<u64>>,
-}
-
-/// One line of the routing table; the first that matches counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Its name; stands in call records.
-    pub name: String,
-    /// Callers it is for; empty: nobody.
-    pub from: Vec<Origin>,
-    /// Called numbers it is for.
-    pub called: Called,
-    /// Characters cut from the front of the number.
-    pub strip: u8,
-    /// Characters put in front afterwards.
-    pub prepend: String,
-    /// What is done.
-    pub action: Action,
-}
-
-impl Serialize for Route {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("route", 10)?;
-        out.serialize_field("name", &self.name)?;
-        out.serialize_field("from", &self.from)?;
-        out.serialize_field("prefix", &self.called.prefix)?;
-        out.serialize_field("digits", &self.called.digits)?;
-        if let Some(range) = self.called.range {
-            out.serialize_field("range", &range)?;
-        }
-        if self.strip != 0 {
-            out.serialize_field("strip", &self.strip)?;
-        }
-        if !self.prepend.is_empty() {
-            out.serialize_field("prepend", &self.prepend)?;
-        }
-        match &self.action {
-            Action::Registrar => out.serialize_field("action", &ActionWord::Registrar)?,
-            Action::Binding => out.serialize_field("action", &ActionWord::Binding)?,
-            Action::Trunks(trunks) => {
-                out.serialize_field("action", &ActionWord::Trunks)?;
-                out.serialize_field("trunks", trunks)?;
-            }
-            Action::Refuse(status) => {
-                out.serialize_field("action", &ActionWord::Refuse)?;
-                out.serialize_field("status", status)?;
-            }
-        }
-        out.end()
-    }
-}
-
-impl Route {
-    pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(
-            report,
-            &[
-                "name", "from", "prefix", "digits", "range", "strip", "prepend", "action",
-                "trunks", "status",
-            ],
-        );
-        let name = read_name(section, report);
-        let from = section.list(report, "from", MAX_TRUNKS + 3);
-        let prefix = section.or(report, "prefix", String::new());
-        let prefix =
-            prefix.and_then(|prefix| check_dialled(report, &section.key("prefix"), prefix));
-        let digits = section.required(report, "digits");
-        let range = section.optional(report, "range");
-        let strip = section.or(report, "strip", 0);
-        let prepend = section.or(report, "prepend", String::new());
-        let prepend =
-            prepend.and_then(|prepend| check_dialled(report, &section.key("prepend"), prepend));
-        let action = read_action(section, report);
-        let action = action?;
-        let called = Called {
-            prefix: prefix?,
-            digits: digits?,
-            range: range?,
-        };
-        Some(Self {
-            name: name?,
-            from: from?,
-            called,
-            strip: strip?,
-            prepend: prepend?,
-            action,
-        })
-    }
-}
-
-fn check_dialled(report: &mut Report<'_>, key: &str, text: String) -> Option<String> {
-    let digits = text.strip_prefix('+').unwrap_or(&text);
-    if digits.len() <= 32
-        && digits
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b == b'*' || b == b'#')
-    {
-        return Some(text);
-    }
-    report.error(
-        key,
-        say!(
-            "is not the beginning of a number: at most 32 digits, * and #, with + only in front",
-            "ist kein Rufnummernanfang: höchstens 32 Ziffern, * und #, ein + nur vorn"
-        ),
-    );
-    None
-}
-
-fn read_action(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Action> {
-    let word: Option<ActionWord> = section.required(report, "action");
-    let trunks: Vec<String> = section.list(report, "trunks", MAX_TRUNKS)?;
-    let status: Option<u16> = section.optional(report, "status")?;
-    let word = word?;
-    if word != ActionWord::Trunks && !trunks.is_empty() {
-        report.error(
-            &section.key("trunks"),
-            say!(
-                "belongs to action = \"trunks\" only",
-                "gehört nur zu action = \"trunks\""
-            ),
-        );
-    }
-    if word != ActionWord::Refuse && status.is_some() {
-        report.error(
-            &section.key("status"),
-            say!(
-                "belongs to action = \"refuse\" only",
-                "gehört nur zu action = \"refuse\""
-            ),
-        );
-    }
-    match word {
-        ActionWord::Registrar => Some(Action::Registrar),
-        ActionWord::Binding => Some(Action::Binding),
-        ActionWord::Trunks if trunks.is_empty() => {
-            section.missing(report, "trunks");
-            None
-        }
-        ActionWord::Trunks => Some(Action::Trunks(trunks)),
-        ActionWord::Refuse => match status.unwrap_or(403) {
-            status @ 400..=699 => Some(Action::Refuse(status)),
-            _ => {
-                report.error(
-                    &section.key("status"),
-                    say!(
-                        "a refusal's status code is from 400 to 699",
-                        "der Statuscode einer Ablehnung liegt zwischen 400 und 699"
-                    ),
-                );
-                None
-            }
-        },
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Report<'a> {
     /// Offsets at which the lines begin, ascending.
     line_starts: Vec<usize>,
     errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
     places: BTreeMap<String, u32>,
 }
 
@@ -34,6 +35,7 @@ impl<'a> Report<'a> {
             file,
             line_starts,
             errors: Vec::new(),
+            warnings: Vec::new(),
             places: BTreeMap::new(),
         }
     }
@@ -78,6 +80,18 @@ impl<'a> Report<'a> {
         self.push(self.place(key), key, sentence);
     }
 
+    /// Something that is allowed and probably not meant.
+    pub(crate) fn warn(&mut self, key: &str, sentence: Sentence) {
+        if self.warnings.len() < MAX_ERRORS {
+            self.warnings.push(ConfigError {
+                file: self.file.to_owned(),
+                line: self.place(key),
+                key: key.to_owned(),
+                sentence,
+            });
+        }
+    }
+
     fn push(&mut self, line: u32, key: &str, sentence: Sentence) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(ConfigError {
@@ -91,6 +105,13 @@ impl<'a> Report<'a> {
 
     pub(crate) fn is_clean(&self) -> bool {
         self.errors.is_empty()
+    }
+
+    /// What was warned of, in the order of the lines.
+    pub(crate) fn into_warnings(mut self) -> Vec<ConfigError> {
+        self.warnings
+            .sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
+        self.warnings
     }
 
     /// Everything found, in the order of the lines.

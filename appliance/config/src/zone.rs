@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
+    dialplan::ZonePolicy,
     error::say,
     table::{Report, Section, is_name},
     value::{Mac, PortRange, Span, words},
@@ -57,6 +58,9 @@ pub struct Zone {
     /// Sources that are never banned in this zone, besides those of `bans.allow_list`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_list: Vec<IpNet>,
+    /// Numbers, limits and priority of its callers.
+    #[serde(flatten)]
+    pub policy: ZonePolicy,
 }
 
 /// How the zone's card is found.
@@ -310,20 +314,18 @@ impl Zone {
     }
 
     pub(crate) fn read(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(
-            report,
-            &[
-                "name",
-                "kind",
-                "interface",
-                "ipv4",
-                "ipv6",
-                "routed",
-                "media",
-                "not_bogon",
-                "allow_list",
-            ],
-        );
+        let own = [
+            "name",
+            "kind",
+            "interface",
+            "ipv4",
+            "ipv6",
+            "routed",
+            "media",
+            "not_bogon",
+            "allow_list",
+        ];
+        section.only(report, &[&own[..], &ZonePolicy::KEYS].concat());
         let name = read_name(section, report);
         let name = name.filter(|name| {
             let fits = name.len() <= 15 && !RESERVED.contains(&name.as_str());
@@ -371,6 +373,7 @@ impl Zone {
         };
         let not_bogon = section.list(report, "not_bogon", MAX_NETWORKS);
         let allow_list = section.list(report, "allow_list", MAX_NETWORKS);
+        let policy = ZonePolicy::read(section, report);
         Some(Self {
             name: name?,
             kind: kind?,
@@ -381,6 +384,7 @@ impl Zone {
             media,
             not_bogon: not_bogon?,
             allow_list: allow_list?,
+            policy: policy?,
         })
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use appliance_config::{Action, Document, Ipv4, Ipv6, Origin, Service, ZoneKind, diff};
+use appliance_config::{
+    Action, Called, Document, Ipv4, Ipv6, Origin, Service, TrunkChoice, ZoneKind, diff,
+};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -176,14 +178,17 @@ fn route<'a>(
     number: &str,
 ) -> Option<&'a appliance_config::Route> {
     document.routes.iter().find(|route| {
-        let Some(rest) = number.strip_prefix(&route.called.prefix) else {
+        let Called::Number(called) = &route.called else {
+            return false;
+        };
+        let Some(rest) = number.strip_prefix(&called.prefix) else {
             return false;
         };
         route.from.contains(from)
             && rest.bytes().all(|b| b.is_ascii_digit())
-            && (usize::from(route.called.digits.first)..=usize::from(route.called.digits.last))
+            && (usize::from(called.digits.first)..=usize::from(called.digits.last))
                 .contains(&rest.len())
-            && route.called.range.is_none_or(|range| {
+            && called.range.is_none_or(|range| {
                 rest.parse()
                     .is_ok_and(|v: u64| range.first <= v && v <= range.last)
             })
@@ -196,7 +201,10 @@ fn the_laboratory_routes_numbers_as_its_contract_says() {
     let trunk = Origin::Trunk("trunk1".into());
     let action =
         |from: &Origin, number: &str| route(&lab, from, number).map(|route| route.action.clone());
-    let out = Some(Action::Trunks(vec!["trunk1".into(), "trunk2".into()]));
+    let out = Some(Action::Trunks(vec![
+        TrunkChoice::in_order("trunk1", 0),
+        TrunkChoice::in_order("trunk2", 1),
+    ]));
     for from in [&Origin::Registered, &Origin::Internal] {
         assert_eq!(action(from, "1001"), Some(Action::Registrar));
         assert_eq!(action(from, "1199"), Some(Action::Registrar));

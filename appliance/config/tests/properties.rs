@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 
 use appliance_config::{
-    Action, Bans, Called, Card, Document, Host, Interface, Ipv4, Ipv6, Language, Limits, Listener,
-    Logging, Mac, Management, Media, Origin, PeerTls, Registrar, Registration, Registrations,
-    Route, Routed, SCHEMA, Service, Sip, Span, Transport, Trunk, Zone, ZoneKind, diff,
+    Action, Bans, Called, Caps, Card, Clock, Document, Health, Host, Hours, IfUnavailable,
+    Interface, Ipv4, Ipv6, Language, Limits, Listener, Logging, Mac, Management, Media, NumberForm,
+    Numbering, Origin, PeerTls, Prefixed, Priority, Registrar, Registration, Registrations, Route,
+    Routed, SCHEMA, Schedule, Service, Sip, Span, Transport, Trunk, TrunkChoice, TrunkPolicy, Zone,
+    ZoneKind, ZonePolicy, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -95,9 +97,67 @@ fn zone(n: u8, kind: ZoneKind) -> impl Strategy<Value = Zone> {
                     } else {
                         Vec::new()
                     },
+                    policy: ZonePolicy {
+                        emergency: if vlan {
+                            Vec::new()
+                        } else {
+                            vec!["110".into(), "112".into()]
+                        },
+                        resource_priority: if more { priorities() } else { Vec::new() },
+                        numbering: by_mac.then(|| numbering(length)),
+                        caps: caps(routed, host.into()),
+                    },
                 }
             },
         )
+}
+
+fn numbering(some: u8) -> Numbering {
+    Numbering {
+        country: "49".into(),
+        area: if some > 24 {
+            "30".into()
+        } else {
+            String::new()
+        },
+        international_prefix: "00".into(),
+        national_prefix: "0".into(),
+        local_digits: Span { first: 5, last: 9 },
+        form: NumberForm::ALL[usize::from(some) % NumberForm::ALL.len()],
+    }
+}
+
+fn priorities() -> Vec<Priority> {
+    vec![Priority("esnet.0".into()), Priority("wps.*".into())]
+}
+
+fn caps(some: bool, calls: u32) -> Caps {
+    Caps {
+        calls: some.then_some(calls),
+        call_rate: None,
+        bandwidth_kbit: some.then_some(64_000),
+    }
+}
+
+fn schedule(some: u8) -> Schedule {
+    Schedule {
+        days: some % 127 + 1,
+        hours: vec![
+            Hours {
+                from: 8 * 60,
+                to: 24 * 60,
+            },
+            Hours {
+                from: 1320,
+                to: 360,
+            },
+        ],
+        zone: [
+            Clock::Fixed(-90),
+            Clock::Fixed(0),
+            Clock::European("Europe/Berlin", 60),
+        ][usize::from(some) % 3],
+    }
 }
 
 fn digits() -> impl Strategy<Value = Span<u8>> {
@@ -130,18 +190,50 @@ fn route(n: usize, trunks: Vec<String>) -> impl Strategy<Value = Route> {
             move |(from, digits, strip, prepend, action, status, trunks, range)| Route {
                 name: format!("route-{n}"),
                 from,
-                called: Called {
-                    prefix: format!("+{n:03}"),
-                    digits,
-                    range: (range && digits.last > 0).then_some(Span { first: 1, last: 9 }),
+                called: match status % 3 {
+                    0 => Called::Pattern(
+                        format!("+{n:03}[1-5]{{1,3}}x?[^0]")
+                            .parse()
+                            .expect("pattern"),
+                    ),
+                    1 if strip == 0 => Called::Anything,
+                    _ => Called::Number(Prefixed {
+                        prefix: format!("+{n:03}"),
+                        digits,
+                        range: (range && digits.last > 0).then_some(Span { first: 1, last: 9 }),
+                    }),
                 },
+                domains: match status % 3 {
+                    0 => vec![format!("d{n}.example"), "own".into()],
+                    1 => vec![format!("d{n}.example")],
+                    _ => Vec::new(),
+                },
+                when: (status % 5 == 0).then(|| schedule(digits.last + strip)),
                 strip,
                 prepend,
                 action: match action {
                     0 => Action::Registrar,
                     1 => Action::Binding,
-                    2 if !trunks.is_empty() => Action::Trunks(trunks),
+                    2 if !trunks.is_empty() => Action::Trunks(
+                        trunks
+                            .iter()
+                            .enumerate()
+                            .map(|(index, name)| TrunkChoice {
+                                weight: if range { 1 } else { status },
+                                below: range.then_some(u32::from(status)),
+                                ..TrunkChoice::in_order(name, index)
+                            })
+                            .collect(),
+                    ),
                     _ => Action::Refuse(status),
+                },
+                failover: match action {
+                    2 if !trunks.is_empty() && range => vec![404, 480],
+                    _ => Vec::new(),
+                },
+                if_unavailable: match action {
+                    2 if !trunks.is_empty() && !range => IfUnavailable::Next,
+                    _ => IfUnavailable::Refuse,
                 },
             },
         )
@@ -177,6 +269,18 @@ fn trunk(n: u8) -> impl Strategy<Value = Trunk> {
                 interval_seconds: interval,
                 secret: format!("secret-{n}"),
             }),
+            policy: TrunkPolicy {
+                resource_priority: if register { priorities() } else { Vec::new() },
+                preempt: register,
+                numbering: (interval % 2 == 0).then(|| numbering(n)),
+                health: register.then_some(Health {
+                    interval_seconds: 30,
+                    down_after: n.max(1),
+                    up_after: 2,
+                    retry_seconds_max: 300,
+                }),
+                caps: caps(register, interval),
+            },
         })
 }
 
@@ -198,6 +302,7 @@ fn inside() -> Zone {
         media: Media::default(),
         not_bogon: Vec::new(),
         allow_list: Vec::new(),
+        policy: ZonePolicy::default(),
     }
 }
 
@@ -277,6 +382,7 @@ fn document() -> impl Strategy<Value = Document> {
                             transport: Transport::Udp,
                             tls: None,
                         }),
+                        account: caps(lab, 3),
                     },
                     management: Management::default(),
                     zones,

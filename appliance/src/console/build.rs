@@ -1,9 +1,9 @@
 //! From what was typed to a document: each part from its fields, each problem bound to the field it came from.
 
 use appliance_config::{
-    Bans, Card, Document, Host, Interface, Ipv4, Ipv6, Limits, Listener, Logging, Mac, Management,
-    Media, NTP_PORT, Registrar, Registration, Registrations, Route, SCHEMA, SIP_PORT, Sentence,
-    Service, Sip, Transport, Trunk, Zone, parse_endpoint,
+    Bans, Caps, Card, Document, Host, Interface, Ipv4, Ipv6, Limits, Listener, Logging, Mac,
+    Management, Media, NTP_PORT, Registrar, Registration, Registrations, Route, SCHEMA, SIP_PORT,
+    Sentence, Service, Sip, Transport, Trunk, TrunkPolicy, Zone, ZonePolicy, parse_endpoint,
 };
 
 use super::{
@@ -64,6 +64,7 @@ impl Draft {
             lab: base.is_some_and(|base| base.lab),
             host,
             sip: Sip {
+                account: base.map_or_else(Caps::default, |base| base.sip.account),
                 domain: self.value(Id::Domain).trim().to_owned(),
                 registrar,
             },
@@ -146,6 +147,7 @@ impl Draft {
             media: base.map_or_else(Media::default, |zone| zone.media.clone()),
             not_bogon: base.map(|zone| zone.not_bogon.clone()).unwrap_or_default(),
             allow_list: base.map(|zone| zone.allow_list.clone()).unwrap_or_default(),
+            policy: base.map_or_else(ZonePolicy::default, |zone| zone.policy.clone()),
         })
     }
 
@@ -269,6 +271,7 @@ impl Draft {
                 secret: registration
                     .map_or_else(|| name.clone(), |registration| registration.secret.clone()),
             }),
+            policy: old.map_or_else(TrunkPolicy::default, |trunk| trunk.policy.clone()),
             name,
         })
     }

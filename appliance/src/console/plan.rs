@@ -1,7 +1,7 @@
 //! The dial plan that the wizard writes: internal numbers, direct dialling, calls outside, and what is refused because it is
 //! dear. Routes that were made elsewhere are never touched.
 
-use appliance_config::{Action, Called, Origin, Route, Span};
+use appliance_config::{Action, Called, Origin, Prefixed, Route, Span, TrunkChoice};
 
 /// Internal numbers: how many digits, and their first and last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ pub fn routes(numbers: Option<Numbers>, trunks: &[&str], prefix: &str) -> Vec<Ro
     if let Some(Numbers { digits, range }) = numbers {
         let range = Some(range);
         let internal = |name: &str, from: Vec<Origin>, prefix: &str, action: Action| Route {
-            called: Called {
+            called: Called::Number(Prefixed {
                 prefix: prefix.to_owned(),
                 digits: Span {
                     first: digits,
                     last: digits,
                 },
                 range,
-            },
+            }),
             strip: u8::try_from(prefix.len()).unwrap_or(0),
             ..route(name, from, "", (0, 0), action)
         };
@@ -110,7 +110,12 @@ const DEAR: [(&str, &str); 6] = [
 ];
 
 fn to(trunks: &[&str]) -> Action {
-    Action::Trunks(trunks.iter().map(|trunk| (*trunk).to_owned()).collect())
+    let trunks = trunks.iter().enumerate();
+    Action::Trunks(
+        trunks
+            .map(|(index, trunk)| TrunkChoice::in_order(trunk, index))
+            .collect(),
+    )
 }
 
 fn route(
@@ -120,18 +125,12 @@ fn route(
     (first, last): (u8, u8),
     action: Action,
 ) -> Route {
-    Route {
-        name: name.to_owned(),
-        from,
-        called: Called {
-            prefix: prefix.to_owned(),
-            digits: Span { first, last },
-            range: None,
-        },
-        strip: 0,
-        prepend: String::new(),
-        action,
-    }
+    let called = Prefixed {
+        prefix: prefix.to_owned(),
+        digits: Span { first, last },
+        range: None,
+    };
+    Route::plain(name, from, called, action)
 }
 
 /// The fields "internal numbers" and "front of the trunk's numbers" of routes that [`routes`] may have written.
@@ -139,11 +138,13 @@ fn route(
 pub fn recognise(routes: &[Route]) -> (String, String) {
     let named = |name: &str| routes.iter().find(|route| route.name == name);
     let numbers = named("extension").and_then(|route| {
-        let width = usize::from(route.called.digits.first);
-        let range = route.called.range?;
+        let called = route.called.prefixed()?;
+        let width = usize::from(called.digits.first);
+        let range = called.range?;
         Some(format!("{:0width$}-{:0width$}", range.first, range.last))
     });
-    let prefix = named("direct-dial").map(|route| route.called.prefix.clone());
+    let prefix =
+        named("direct-dial").and_then(|route| Some(route.called.prefixed()?.prefix.clone()));
     (numbers.unwrap_or_default(), prefix.unwrap_or_default())
 }
 
@@ -187,8 +188,12 @@ mod tests {
         let written = routes(numbers("100-199"), &["trunk1"], "+49301234");
         let first = written
             .iter()
-            .find(|route| "112".starts_with(&route.called.prefix))
+            .find(|route| {
+                let called = route.called.prefixed().expect("prefix");
+                "112".starts_with(&called.prefix)
+            })
             .expect("route");
-        assert_eq!(first.action, Action::Trunks(vec!["trunk1".into()]));
+        let trunk = TrunkChoice::in_order("trunk1", 0);
+        assert_eq!(first.action, Action::Trunks(vec![trunk]));
     }
 }

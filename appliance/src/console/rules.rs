@@ -2,7 +2,8 @@
 //! nftables must be able to see what is put into force.
 
 use appliance_config::{
-    Action, Card, Document, Ipv4, Ipv6, Language, Origin, Route, Service, Zone, ZoneKind,
+    Action, Called, Card, Document, Ipv4, Ipv6, Language, Origin, Route, Service, TrunkChoice,
+    Zone, ZoneKind,
 };
 
 /// Lines of text, empty ones between the parts.
@@ -270,32 +271,62 @@ fn route_line(number: usize, route: &Route, german: bool) -> String {
             (Origin::Registrar, false) => "the PBX".into(),
             (Origin::Registrar, true) => "die Telefonanlage".into(),
             (Origin::Trunk(name), _) => name.clone(),
+            (Origin::Zone(name), false) => format!("known callers in {name}"),
+            (Origin::Zone(name), true) => format!("bekannte Anrufer in {name}"),
         })
         .collect();
-    let digits = route.called.digits;
-    let mut called = match (route.called.prefix.is_empty(), digits.last) {
-        (true, _) => String::new(),
-        (false, _) => route.called.prefix.clone(),
-    };
-    if digits.last > 0 {
-        called = match (route.called.range, german) {
-            (Some(range), _) => {
-                let width = usize::from(digits.first);
-                format!("{called}[{:0width$}-{:0width$}]", range.first, range.last)
-            }
-            (None, false) => format!("{called} + {digits} digits"),
-            (None, true) => format!("{called} + {digits} Ziffern"),
-        };
+    let mut called = called_line(&route.called, german);
+    if !route.domains.is_empty() {
+        called.push_str(&format!(" @ {}", route.domains.join(", ")));
     }
+    if let Some(when) = &route.when {
+        let hours: Vec<String> = when.hours.iter().map(ToString::to_string).collect();
+        let (word, all) = if german {
+            ("zu bestimmten Zeiten", "ganztags")
+        } else {
+            ("at certain times", "all day")
+        };
+        let hours = if hours.is_empty() {
+            all.to_owned()
+        } else {
+            hours.join(", ")
+        };
+        called.push_str(&format!(" ({word}: {hours})"));
+    }
+    let names = |trunks: &[TrunkChoice], then: &str| {
+        let names: Vec<&str> = trunks.iter().map(|trunk| trunk.name.as_str()).collect();
+        names.join(then)
+    };
     let target = match (&route.action, german) {
         (Action::Registrar, false) => "to the PBX".to_owned(),
         (Action::Registrar, true) => "an die Telefonanlage".to_owned(),
-        (Action::Trunks(trunks), false) => format!("to {}", trunks.join(", then ")),
-        (Action::Trunks(trunks), true) => format!("an {}", trunks.join(", sonst ")),
+        (Action::Trunks(trunks), false) => format!("to {}", names(trunks, ", then ")),
+        (Action::Trunks(trunks), true) => format!("an {}", names(trunks, ", sonst ")),
         (Action::Binding, false) => "to the phone registered under it".to_owned(),
         (Action::Binding, true) => "an das darunter angemeldete Telefon".to_owned(),
         (Action::Refuse(status), false) => format!("refused ({status})"),
         (Action::Refuse(status), true) => format!("abgelehnt ({status})"),
     };
     format!("{number:>2}. {} -> {called}: {target}", from.join(", "))
+}
+
+fn called_line(called: &Called, german: bool) -> String {
+    let called = match (called, german) {
+        (Called::Number(called), _) => called,
+        (Called::Pattern(pattern), _) => return pattern.to_string(),
+        (Called::Anything, false) => return "anything".into(),
+        (Called::Anything, true) => return "alles".into(),
+    };
+    let (prefix, digits) = (&called.prefix, called.digits);
+    if digits.last == 0 {
+        return prefix.clone();
+    }
+    match (called.range, german) {
+        (Some(range), _) => {
+            let width = usize::from(digits.first);
+            format!("{prefix}[{:0width$}-{:0width$}]", range.first, range.last)
+        }
+        (None, false) => format!("{prefix} + {digits} digits"),
+        (None, true) => format!("{prefix} + {digits} Ziffern"),
+    }
 }

@@ -26,6 +26,7 @@
 
 pub mod broker;
 pub mod control;
+mod dialplan;
 pub mod journal;
 pub mod keyholder;
 pub mod network_test;

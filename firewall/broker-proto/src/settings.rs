@@ -6,6 +6,10 @@ use core::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use crate::dialplan::{
+    Caps, DigitClass, Health, NumberForm, Numbering, RouteConditions, Schedule, TimeZone,
+    TrunkChoice, TrunkPolicy, ZonePolicy,
+};
 use crate::policy::Policy;
 
 /// Index of a zone in [`Settings::zones`]; the same number in the firewall and the sbc.
@@ -69,6 +73,8 @@ pub struct Zone {
     pub addresses: Vec<IpAddr>,
     /// Networks on the link and behind its gateways, without the default route.
     pub networks: Vec<IpNet>,
+    /// Numbers, limits and priority of its callers.
+    pub policy: ZonePolicy,
 }
 
 /// A SIP listener that the sbc asks for by `Listen`.
@@ -142,6 +148,8 @@ pub struct Trunk {
     pub tls: Option<PeerTls>,
     /// Whether the product registers there.
     pub registration: Option<TrunkRegistration>,
+    /// Numbers, limits, health and priority.
+    pub policy: TrunkPolicy,
 }
 
 /// Who a caller is, as far as routing cares.
@@ -155,10 +163,23 @@ pub enum Origin {
     Registrar,
     /// The trunk of that name.
     Trunk(String),
+    /// A known caller in the zone of that name.
+    Zone(String),
 }
 
-/// Which called numbers a route is for: `prefix`, then between `digits_min` and `digits_max` digits, of which those after
-/// the prefix may be bound to a range.
+/// Which called users a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Called {
+    /// Numbers with a prefix.
+    Number(NumberPattern),
+    /// Numbers of a pattern, from the first to the last character.
+    Pattern(Vec<DigitClass>),
+    /// Whatever it is, also a name.
+    Anything,
+}
+
+/// Numbers with a prefix: then between `digits_min` and `digits_max` digits, of which those after the prefix may be bound
+/// to a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberPattern {
     /// First characters, maybe none; `+` allowed.
@@ -177,7 +198,7 @@ pub enum RouteAction {
     /// To the PBX.
     Registrar,
     /// To the first of these trunks that takes it.
-    Trunks(Vec<String>),
+    Trunks(Vec<TrunkChoice>),
     /// To a live binding of the called number, or 480.
     Binding,
     /// Refused with this status code (4xx–6xx).
@@ -192,7 +213,9 @@ pub struct Route {
     /// Callers it is for; empty: nobody.
     pub from: Vec<Origin>,
     /// Called numbers it is for.
-    pub called: NumberPattern,
+    pub called: Called,
+    /// What else must be so.
+    pub conditions: RouteConditions,
     /// Characters cut from the front of the number.
     pub strip: u8,
     /// Characters put in front afterwards.
@@ -308,6 +331,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// What passes besides calls; a peer has the first that names it, otherwise what is built in for its kind.
     pub policies: Vec<Policy>,
+    /// How much one account (a registered user) may take.
+    pub account: Caps,
     /// Bounds.
     pub limits: Limits,
     /// Registrations of phones.

@@ -1,9 +1,10 @@
-//! `gatehouse-config check|diff|ruleset FILE`: what a configuration is worth and what it would do, before it does it. For
+//! `gatehouse-config check|diff|ruleset|route FILE`: what a configuration is worth and what it would do, before it does it. For
 //! operators and tests; it needs no rights and changes nothing.
 //!
 //! | command | prints | exit |
 //! |---|---|---|
-//! | `check FILE` | every offence, one a line; `ok` if there is none | 0, or 1 |
+//! | `check FILE` | every offence, one a line; `ok` if there is none, and warnings | 0, or 1 |
+//! | `route --from CALLER --to URI [--as USER] [--at TIME] FILE` | step by step where a call would go | 0, or 1 if nowhere |
 //! | `ruleset FILE` | the table in nft's language | 0, or 1 |
 //! | `diff FILE [--against RUNNING]` | changed keys, then changed rules; without `--against`: from an empty box | 0, or 1 |
 
@@ -15,17 +16,30 @@ use std::{
 use appliance_config::{Document, MAX_DOCUMENT, diff};
 use firewall::{
     nftables::{difference::difference, render},
-    policy::Policy,
+    policy::{Policy, settings::to_settings},
+    route_explained::{Journey, explain},
 };
 
-const USAGE: &str =
-    "usage: gatehouse-config check FILE | ruleset FILE | diff FILE [--against RUNNING]";
+const USAGE: &str = "usage: gatehouse-config check FILE | ruleset FILE | diff FILE [--against RUNNING] \
+     | route --from ZONE|trunk:NAME|registered:USER|registrar --to URI [--as USER] [--at 2026-11-24T08:30Z] FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        ["check", file] => read(file).map(|_| "ok\n".to_owned()),
+        ["check", file] => read(file).map(|_| {
+            warn(file);
+            "ok\n".to_owned()
+        }),
+        ["route", rest @ ..] => match Journey::of(rest) {
+            Some((journey, file)) => read(file).and_then(|document| {
+                explain(&to_settings(&document, 0), &journey).map_err(|steps| vec![steps])
+            }),
+            None => {
+                complain(USAGE);
+                return ExitCode::from(2);
+            }
+        },
         ["ruleset", file] => read(file).map(|document| render(&Policy::of(&document)).text()),
         ["diff", file] => read(file).map(|new| changes(None, &new)),
         ["diff", file, "--against", running] | ["diff", "--against", running, file] => {
@@ -63,6 +77,14 @@ fn read(file: &str) -> Result<Document, Vec<String>> {
     let text = std::fs::read_to_string(file).map_err(said)?;
     Document::parse(&text, file)
         .map_err(|offences| offences.iter().map(ToString::to_string).collect())
+}
+
+/// What is allowed and probably not meant.
+fn warn(file: &str) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    for warning in Document::warnings(&text, file) {
+        complain(&format!("warning: {warning}"));
+    }
 }
 
 fn changes(old: Option<&Document>, new: &Document) -> String {

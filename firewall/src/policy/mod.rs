@@ -9,6 +9,7 @@
 //! | [`settings`] | the sbc's part of the configuration |
 //! | [`sysctls`] | kernel settings that the ruleset relies on |
 
+mod dialplan;
 pub mod echo;
 pub mod permissions;
 pub mod reason;

@@ -1,10 +1,12 @@
 //! The sbc's part of the configuration as typed values: it reads no file. Called by the daemon at each commit.
 
-use appliance_config::{Action, Document, Origin, Transport as Reach, ZoneKind as Kind};
+use appliance_config::{Document, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, PeerTls, Registrar, Route, RouteAction, SecretId, Settings,
-    ShortRefresh, Transport, Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Limits, Listener, PeerTls, Registrar, SecretId, Settings, ShortRefresh, Transport, Trunk,
+    TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
+
+use super::dialplan;
 
 /// The sbc's settings of a checked document. `revision` counts commits.
 #[must_use]
@@ -40,7 +42,8 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
             .iter()
             .filter_map(|t| Some(trunk(t, zone_of(&t.zone)?)))
             .collect(),
-        routes: document.routes.iter().map(route).collect(),
+        routes: document.routes.iter().map(dialplan::route).collect(),
+        account: dialplan::caps(&document.sip.account),
         policies: Vec::new(),
         limits: limits(&document.limits),
         registration: registration(&document.registration),
@@ -71,6 +74,7 @@ fn to_zone(zone: &appliance_config::Zone, id: ZoneId) -> Zone {
         kind,
         addresses: zone.addresses(),
         networks: zone.networks(),
+        policy: dialplan::zone(&zone.policy),
     }
 }
 
@@ -119,35 +123,7 @@ fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
         transport: transport(trunk.transport),
         tls: trunk.tls.as_ref().map(tls),
         registration,
-    }
-}
-
-fn route(route: &appliance_config::Route) -> Route {
-    use broker_proto::settings::Origin as From;
-    let from = route.from.iter().map(|origin| match origin {
-        Origin::Registered => From::Registered,
-        Origin::Internal => From::Internal,
-        Origin::Registrar => From::Registrar,
-        Origin::Trunk(name) => From::Trunk(name.clone()),
-    });
-    let action = match &route.action {
-        Action::Registrar => RouteAction::Registrar,
-        Action::Trunks(names) => RouteAction::Trunks(names.clone()),
-        Action::Binding => RouteAction::Binding,
-        Action::Refuse(status) => RouteAction::Refuse(*status),
-    };
-    Route {
-        name: route.name.clone(),
-        from: from.collect(),
-        called: NumberPattern {
-            prefix: route.called.prefix.clone(),
-            digits_min: route.called.digits.first,
-            digits_max: route.called.digits.last,
-            range: route.called.range.map(|range| (range.first, range.last)),
-        },
-        strip: route.strip,
-        prepend: route.prepend.clone(),
-        action,
+        policy: dialplan::trunk(&trunk.policy),
     }
 }
 

@@ -189,6 +189,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         registrar: None,
         trunks: Vec::new(),
         routes: Vec::new(),
+        account: broker_proto::settings::Caps::default(),
         policies: Vec::new(),
         limits,
         registration: broker_proto::settings::Registration::default(),

@@ -37,8 +37,8 @@ pub(crate) struct Context {
     pub(crate) ending: BTreeSet<u64>,
     /// Of these, calls with nothing left.
     pub(crate) over: BTreeSet<u64>,
-    /// What the wall clock said last, in ms since the Unix epoch.
-    pub(crate) unix_ms: u64,
+    /// When the wall clock was heard last, and what it said: ms since the Unix epoch.
+    wall: (Instant, u64),
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -59,11 +59,23 @@ impl Context {
             streams: BTreeMap::new(),
             ending: BTreeSet::new(),
             over: BTreeSet::new(),
-            unix_ms: 0,
+            wall: (now, 0),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,
         }
+    }
+
+    /// The wall clock was heard.
+    pub(crate) fn set_wall_clock(&mut self, unix_ms: u64) {
+        self.wall = (self.now, unix_ms);
+    }
+
+    /// What the wall clock shows now, in ms since the Unix epoch.
+    pub(crate) fn wall_clock(&self) -> u64 {
+        let (heard, unix_ms) = self.wall;
+        let since = self.now.saturating_duration_since(heard).as_millis();
+        unix_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -57,7 +57,7 @@ impl Core {
             per_source: BTreeMap::new(),
             stopping: false,
         };
-        core.cx.unix_ms = unix_ms;
+        core.cx.set_wall_clock(unix_ms);
         core.listen();
         core.trunks.configure(&mut core.cx);
         core
@@ -68,7 +68,7 @@ impl Core {
         self.cx.now = self.cx.now.max(now);
         match input {
             Input::Settings(settings) => self.configure(settings),
-            Input::WallClock { unix_ms } => self.cx.unix_ms = unix_ms,
+            Input::WallClock { unix_ms } => self.cx.set_wall_clock(unix_ms),
             Input::Tick => {}
             Input::Listening {
                 zone,

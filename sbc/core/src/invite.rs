@@ -43,29 +43,19 @@ impl Core {
                 return;
             }
         };
-        let calling = request
-            .headers
-            .from
-            .uri
-            .user()
-            .map(outgoing::plain_user)
-            .unwrap_or_default();
-        let called = request
-            .uri
-            .user()
-            .map(outgoing::plain_user)
-            .unwrap_or_default();
+        let calling = target::dialled(&request.headers.from.uri);
+        let called = target::dialled(&request.uri);
         // Nobody speaks for another account than the one that it registered.
         if source.peer == Peer::Stranger && !self.registration.speaks_for(&source.flow, &calling) {
             self.refuse(source, request, 403, "not-the-account");
             return;
         }
         let found = target::find(
-            &self.cx,
+            &mut self.cx,
             &self.registration.bindings,
             (source.peer, &source.flow),
             &calling,
-            &called,
+            &request.uri,
         );
         let way = match found {
             Ok(way) => way,
@@ -169,6 +159,7 @@ impl Core {
             targets: way.targets,
             source: counted,
             route: way.route,
+            failover: way.failover,
             calling,
             called,
             asked: Asked::of(&request.headers),

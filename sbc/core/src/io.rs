@@ -71,7 +71,7 @@ pub enum BrokerAnswer {
 pub enum Input<'a> {
     /// A commit: what changed takes effect for what comes next, calls and bindings stay.
     Settings(Box<Settings>),
-    /// What the wall clock says at `now`; needed for records only, never for timers.
+    /// What the wall clock says at `now`; needed for records and the hours of routes, never for timers.
     WallClock {
         /// ms since the Unix epoch.
         unix_ms: u64,

@@ -10,7 +10,7 @@
 //! | `core`, `dispatch`, `stream`, `invite` | the whole; a message and whom it is for; connections; a new call |
 //! | `surroundings` | settings in force: zones, own addresses, who is whose address |
 //! | `admission` | scanners, rates |
-//! | `routing`, `target` | numbers and routes; where a call may go |
+//! | `target` | what the dial plan (crate `routing`) makes of a call, as places to try |
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
@@ -45,7 +45,6 @@ mod outgoing;
 mod policy;
 mod registration;
 mod requests;
-mod routing;
 mod stream;
 mod stream_leg;
 mod surroundings;

@@ -172,7 +172,7 @@ impl Surroundings {
     }
 
     /// The callers of the routing table that a source counts as.
-    pub(crate) fn origins(&self, peer: Peer, registered: bool) -> Vec<Origin> {
+    pub(crate) fn origins(&self, peer: Peer, zone: ZoneId, registered: bool) -> Vec<Origin> {
         let mut origins = Vec::new();
         match peer {
             Peer::Registrar => origins.extend([Origin::Registrar, Origin::Internal]),
@@ -188,6 +188,10 @@ impl Surroundings {
         if registered {
             origins.push(Origin::Registered);
         }
+        // A stranger is nobody, wherever it is.
+        if !origins.is_empty() {
+            origins.extend(self.zone(zone).map(|zone| Origin::Zone(zone.name.clone())));
+        }
         origins
     }
 
@@ -197,14 +201,6 @@ impl Surroundings {
 
     pub(crate) fn trunk(&self, index: usize) -> Option<&Trunk> {
         self.settings.trunks.get(index)
-    }
-
-    pub(crate) fn trunk_named(&self, name: &str) -> Option<(usize, &Trunk)> {
-        self.settings
-            .trunks
-            .iter()
-            .enumerate()
-            .find(|(_, trunk)| trunk.name == name)
     }
 }
 

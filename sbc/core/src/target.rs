@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use broker_proto::settings::{RouteAction, Transport};
+use broker_proto::settings::Transport;
+use routing::{Goal, Live, TrunkState, TrunkTry};
 use sbc_sip::{
     headers::NameAddr,
     uri::{Host, SipUri, Uri},
@@ -10,9 +11,10 @@ use sbc_sip::{
 
 use crate::{
     context::Context,
+    identity::Identity,
+    outgoing,
     registration::bindings::{Binding, Bindings},
-    routing,
-    surroundings::Peer,
+    surroundings::{Peer, Surroundings},
     transport::{self, Flow, NextHop},
 };
 
@@ -39,6 +41,8 @@ pub(crate) struct NoTarget {
     pub(crate) status: u16,
     /// Stable word for counter and log.
     pub(crate) reason: &'static str,
+    /// It may be otherwise soon: worth a Retry-After.
+    pub(crate) passing: bool,
 }
 
 /// Where a call goes.
@@ -47,51 +51,111 @@ pub(crate) struct Way {
     pub(crate) route: String,
     /// At least one.
     pub(crate) targets: VecDeque<Target>,
+    /// Status codes after which the next target is tried too, besides the usual ones.
+    pub(crate) failover: Vec<u16>,
 }
 
 const fn refused(status: u16, reason: &'static str) -> NoTarget {
-    NoTarget { status, reason }
+    NoTarget {
+        status,
+        reason,
+        passing: false,
+    }
 }
 
-/// Where a call of `calling` to the Request-URI's user goes that came from `peer` by `flow`.
+/// What lives of the trunks, for the dial plan.
+struct Trunks<'a> {
+    identity: &'a mut Identity,
+}
+
+impl Live for Trunks<'_> {
+    fn trunk(&self, _index: usize) -> TrunkState {
+        TrunkState::Up
+    }
+
+    fn calls(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn draw(&mut self, bound: u32) -> u32 {
+        let lot = self.identity.number().checked_rem(u64::from(bound));
+        u32::try_from(lot.unwrap_or(0)).unwrap_or(0)
+    }
+}
+
+/// Who is called or calls: a SIP user part, or the number of a tel URI with its context (RFC 3966); escapes resolved.
+pub(crate) fn dialled(uri: &Uri) -> String {
+    let user = uri.user().map(outgoing::plain_user).unwrap_or_default();
+    match uri {
+        Uri::Tel(tel) => match tel.params.value("phone-context") {
+            Some(context) => format!("{user};phone-context={context}"),
+            None => user,
+        },
+        _ => user,
+    }
+}
+
+/// Where a call of `calling` to the Request-URI goes that came from `peer` by `flow`.
 pub(crate) fn find(
-    cx: &Context,
+    cx: &mut Context,
     bindings: &Bindings,
     (peer, flow): (Peer, &Flow),
     calling: &str,
-    called: &str,
+    uri: &Uri,
 ) -> Result<Way, NoTarget> {
+    let called = dialled(uri);
     if peer == Peer::Registrar
-        && let Some(binding) = bindings.by_token(called)
+        && let Some(binding) = bindings.by_token(&called)
     {
         let targets = VecDeque::from([to_binding(cx, binding, calling)?]);
         return Ok(Way {
             route: String::new(),
             targets,
+            failover: Vec::new(),
         });
     }
-    let origins = cx.surroundings.origins(peer, bindings.is_registered(flow));
-    let decision =
-        routing::decide(&cx.settings().routes, &origins, called).ok_or(refused(404, "no-route"))?;
-    let targets: VecDeque<Target> = match &decision.action {
-        RouteAction::Refuse(status) => {
-            let status = if (400..=699).contains(status) {
-                *status
-            } else {
-                403
-            };
-            return Err(refused(status, "route-refuses"));
-        }
-        // The PBX's own call would come straight back to it.
-        RouteAction::Registrar if peer == Peer::Registrar => return Err(refused(482, "loop")),
-        RouteAction::Registrar => to_registrar(cx, calling, &decision.number),
-        RouteAction::Trunks(names) => names
-            .iter()
-            .flat_map(|name| to_trunk(cx, name, calling, &decision.number))
-            .collect(),
-        RouteAction::Binding => {
+    let origins = cx
+        .surroundings
+        .origins(peer, flow.zone, bindings.is_registered(flow));
+    let caller = routing::Caller {
+        zone: Some(flow.zone),
+        origins: &origins,
+    };
+    let host = uri.host().map(ToString::to_string).unwrap_or_default();
+    let asked = routing::Called {
+        user: &called,
+        host: &host,
+        calling,
+    };
+    let unix_ms = cx.wall_clock();
+    let found = {
+        let Context {
+            surroundings,
+            identity,
+            ..
+        } = &mut *cx;
+        let surroundings: &Surroundings = surroundings;
+        let mut live = Trunks { identity };
+        routing::find(
+            surroundings.settings(),
+            &caller,
+            &asked,
+            unix_ms,
+            &mut live,
+            &mut routing::Silent,
+        )
+    };
+    let way = found.map_err(|no| NoTarget {
+        status: no.status,
+        reason: no.reason,
+        passing: no.passing,
+    })?;
+    let targets: VecDeque<Target> = match &way.goal {
+        Goal::Registrar { called, calling } => to_registrar(cx, calling, called),
+        Goal::Trunks(tries) => tries.iter().flat_map(|one| to_trunk(cx, one)).collect(),
+        Goal::Binding { user, calling } => {
             let binding = bindings
-                .by_user(&decision.number)
+                .by_user(user)
                 .ok_or(refused(480, "not-registered"))?;
             VecDeque::from([to_binding(cx, binding, calling)?])
         }
@@ -100,8 +164,9 @@ pub(crate) fn find(
         return Err(refused(503, "no-way"));
     }
     Ok(Way {
-        route: decision.route,
+        route: way.route,
         targets,
+        failover: way.failover,
     })
 }
 
@@ -151,8 +216,9 @@ fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDeque<Target> {
         .collect()
 }
 
-fn to_trunk(cx: &Context, name: &str, calling: &str, number: &str) -> Vec<Target> {
-    let Some((index, trunk)) = cx.surroundings.trunk_named(name) else {
+fn to_trunk(cx: &Context, one: &TrunkTry) -> Vec<Target> {
+    let (index, calling, number) = (one.index, &one.calling, &one.called);
+    let Some(trunk) = cx.surroundings.trunk(index) else {
         return Vec::new();
     };
     let (zone, transport) = (trunk.zone, trunk.transport);

@@ -126,7 +126,9 @@ pub fn judge(request: &Request, abilities: &Abilities<'_>) -> Result<(), Refusal
         return Ok(());
     }
     check_method(&request.method, abilities)?;
-    if !matches!(request.uri, Uri::Sip(_)) {
+    // RFC 3261 §8.2.2.1: a number is called by its tel URI too (RFC 3966); nothing else of ours is one.
+    let tel = matches!(request.uri, Uri::Tel(_)) && request.method == Method::Invite;
+    if !matches!(request.uri, Uri::Sip(_)) && !tel {
         return Err(Refusal::Scheme);
     }
     let headers = &request.headers;

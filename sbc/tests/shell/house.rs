@@ -16,7 +16,7 @@ use broker_proto::{
     MAX_MESSAGE, RequestId, Role,
     broker::{FromBroker, ToBroker},
     control::{ChannelKind, ToChild},
-    settings::{Limits, Listener, Settings, Transport, Zone, ZoneId, ZoneKind},
+    settings::{Caps, Limits, Listener, Settings, Transport, Zone, ZoneId, ZoneKind, ZonePolicy},
     status::{CallInfo, FromStatus, ToStatus},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -296,6 +296,7 @@ pub fn settings() -> Settings {
         kind: ZoneKind::Internal,
         addresses: vec!["127.0.0.1".parse().unwrap()],
         networks: Vec::new(),
+        policy: ZonePolicy::default(),
     };
     let listener = |transport| Listener {
         zone: ZoneId(0),
@@ -314,6 +315,7 @@ pub fn settings() -> Settings {
         routes: Vec::new(),
         policies: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
+        account: Caps::default(),
         limits: Limits {
             calls: 100,
             calls_per_source: 10,

@@ -13,8 +13,8 @@ use std::{
 };
 
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, Origin, Registrar, Route, RouteAction, Settings, Transport,
-    Trunk, Zone, ZoneId, ZoneKind,
+    Called, Caps, Limits, Listener, NumberPattern, Origin, Registrar, Route, RouteAction,
+    RouteConditions, Settings, Transport, Trunk, TrunkPolicy, Zone, ZoneId, ZoneKind, ZonePolicy,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -296,6 +296,7 @@ fn settings() -> Settings {
         kind,
         addresses: vec![IpAddr::V4(address)],
         networks: Vec::new(),
+        policy: ZonePolicy::default(),
     };
     let listener = |zone| Listener {
         zone: ZoneId(zone),
@@ -325,22 +326,25 @@ fn settings() -> Settings {
             transport: Transport::Udp,
             tls: None,
             registration: None,
+            policy: TrunkPolicy::default(),
         }],
         routes: vec![Route {
             name: "in".to_owned(),
             from: vec![Origin::Trunk("trunk".to_owned())],
-            called: NumberPattern {
+            called: Called::Number(NumberPattern {
                 prefix: "+4930555".to_owned(),
                 digits_min: 4,
                 digits_max: 4,
                 range: None,
-            },
+            }),
+            conditions: RouteConditions::default(),
             strip: 8,
             prepend: String::new(),
             action: RouteAction::Registrar,
         }],
         policies: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
+        account: Caps::default(),
         limits: Limits {
             calls: 50_000,
             calls_per_source: 50_000,

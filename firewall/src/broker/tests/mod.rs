@@ -56,6 +56,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         registrar: None,
         trunks: Vec::new(),
         routes: Vec::new(),
+        account: broker_proto::settings::Caps::default(),
         policies: Vec::new(),
         limits,
         registration: broker_proto::settings::Registration::default(),

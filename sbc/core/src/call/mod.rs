@@ -178,6 +178,8 @@ pub(crate) struct Call {
     /// Source that the call counts against.
     pub(crate) source: Option<IpAddr>,
     route: String,
+    /// Status codes after which the next target is tried, besides the usual ones.
+    failover: Vec<u16>,
     pub(crate) calling: String,
     pub(crate) called: String,
     since: Instant,
@@ -200,6 +202,7 @@ pub(crate) struct Start {
     pub(crate) targets: VecDeque<Target>,
     pub(crate) source: Option<IpAddr>,
     pub(crate) route: String,
+    pub(crate) failover: Vec<u16>,
     pub(crate) calling: String,
     pub(crate) called: String,
     /// What the INVITE says about the session's time.
@@ -231,6 +234,7 @@ impl Call {
             kinds: Vec::new(),
             source: start.source,
             route: start.route,
+            failover: start.failover,
             calling: start.calling,
             called: start.called,
             since: cx.now,

@@ -409,7 +409,7 @@ impl Call {
             // A carrier that refuses by one of its addresses is not asked by the others.
             self.targets.retain(|target| target.peer != failed);
         }
-        let worth = matches!(status, 408 | 430 | 500..=599);
+        let worth = matches!(status, 408 | 430 | 500..=599) || self.failover.contains(&status);
         if !worth || self.targets.is_empty() || self.phase == Phase::Ending {
             return false;
         }

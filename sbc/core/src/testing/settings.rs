@@ -1,8 +1,9 @@
 //! The laboratory's configuration (lab contract §1–3) as typed values.
 
 use broker_proto::settings::{
-    Limits, Listener, NumberPattern, Origin, Registrar, Route, RouteAction, SecretId, Settings,
-    Transport, Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Called, Caps, Limits, Listener, NumberPattern, Origin, Registrar, Route, RouteAction,
+    RouteConditions, SecretId, Settings, Transport, Trunk, TrunkChoice, TrunkPolicy,
+    TrunkRegistration, Zone, ZoneId, ZoneKind, ZonePolicy,
 };
 
 pub(crate) const EXTERNAL: ZoneId = ZoneId(0);
@@ -16,6 +17,7 @@ fn zone(id: ZoneId, name: &str, kind: ZoneKind, addresses: [&str; 2], networks: 
         kind,
         addresses: addresses.map(|address| address.parse().unwrap()).to_vec(),
         networks: networks.map(|network| network.parse().unwrap()).to_vec(),
+        policy: ZonePolicy::default(),
     }
 }
 
@@ -30,16 +32,17 @@ fn trunk(name: &str, host: u8, registration: Option<TrunkRegistration>) -> Trunk
         transport: Transport::Udp,
         tls: None,
         registration,
+        policy: TrunkPolicy::default(),
     }
 }
 
-fn pattern(prefix: &str, digits: (u8, u8), range: Option<(u64, u64)>) -> NumberPattern {
-    NumberPattern {
+fn pattern(prefix: &str, digits: (u8, u8), range: Option<(u64, u64)>) -> Called {
+    Called::Number(NumberPattern {
         prefix: prefix.into(),
         digits_min: digits.0,
         digits_max: digits.1,
         range,
-    }
+    })
 }
 
 fn routes() -> Vec<Route> {
@@ -53,6 +56,7 @@ fn routes() -> Vec<Route> {
         name: format!("refuse {prefix}"),
         from: own.clone(),
         called: pattern(prefix, (0, 15), None),
+        conditions: RouteConditions::default(),
         strip: 0,
         prepend: String::new(),
         action: RouteAction::Refuse(403),
@@ -65,6 +69,7 @@ fn routes() -> Vec<Route> {
             name: "accounts".into(),
             from: everybody,
             called: pattern("", (4, 4), Some((1001, 1199))),
+            conditions: RouteConditions::default(),
             strip: 0,
             prepend: String::new(),
             action: RouteAction::Registrar,
@@ -73,6 +78,7 @@ fn routes() -> Vec<Route> {
             name: "inbound".into(),
             from: trunks,
             called: pattern("+4930555", (4, 4), Some((1001, 1199))),
+            conditions: RouteConditions::default(),
             strip: 8,
             prepend: String::new(),
             action: RouteAction::Registrar,
@@ -81,9 +87,13 @@ fn routes() -> Vec<Route> {
             name: "world".into(),
             from: own,
             called: pattern("+", (8, 15), None),
+            conditions: RouteConditions::default(),
             strip: 0,
             prepend: String::new(),
-            action: RouteAction::Trunks(vec!["trunk1".into(), "trunk2".into()]),
+            action: RouteAction::Trunks(vec![
+                TrunkChoice::in_order("trunk1", 0),
+                TrunkChoice::in_order("trunk2", 1),
+            ]),
         },
     ]
 }
@@ -154,6 +164,7 @@ pub(crate) fn settings() -> Settings {
         routes: routes(),
         policies: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
+        account: Caps::default(),
         limits: Limits {
             calls: 1_000,
             calls_per_source: 4,
