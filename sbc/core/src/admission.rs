@@ -36,11 +36,6 @@ const KNOWN: Rate = Rate {
     per_second: 5_000,
     burst: 10_000,
 };
-/// REGISTER requests a second from all together.
-const REGISTRATIONS: Rate = Rate {
-    per_second: 500,
-    burst: 1_000,
-};
 /// Log lines a second about refused messages; the counters have them all.
 const LOG_LINES: Rate = Rate {
     per_second: 10,
@@ -51,24 +46,37 @@ const SOURCES: usize = 20_000;
 
 /// A token bucket's shape.
 #[derive(Clone, Copy)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
 }
 
 /// A token bucket, counted in thousandths so that a slow rate loses nothing.
 #[derive(Clone, Copy)]
-struct Bucket {
+pub(crate) struct Bucket {
     millis: u64,
     at: Instant,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn full(rate: Rate, now: Instant) -> Self {
         Self {
             millis: u64::from(rate.burst) * 1000,
             at: now,
         }
+    }
+
+    /// Full for any rate, until [`Self::cap`] says which.
+    pub(crate) const fn brimming(now: Instant) -> Self {
+        Self {
+            millis: u64::MAX,
+            at: now,
+        }
+    }
+
+    /// Keep no more than the rate allows at once.
+    pub(crate) fn cap(&mut self, rate: Rate) {
+        self.millis = self.millis.min(u64::from(rate.burst) * 1000);
     }
 
     fn refill(&mut self, rate: Rate, now: Instant) {
@@ -84,16 +92,26 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        self.take_above(rate, 0, now)
+    }
+
+    /// Take one, if `reserve` are left afterwards.
+    pub(crate) fn take_above(&mut self, rate: Rate, reserve: u32, now: Instant) -> bool {
         self.refill(rate, now);
-        let enough = self.millis >= 1000;
+        let enough = self.millis >= 1000 + u64::from(reserve) * 1000;
         if enough {
             self.millis -= 1000;
         }
         enough
     }
 
-    fn is_full(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Take so many, or all that there are.
+    pub(crate) fn charge(&mut self, count: u32) {
+        self.millis = self.millis.saturating_sub(u64::from(count) * 1000);
+    }
+
+    pub(crate) fn is_full(&mut self, rate: Rate, now: Instant) -> bool {
         self.refill(rate, now);
         self.millis >= u64::from(rate.burst) * 1000
     }
@@ -108,8 +126,6 @@ pub(crate) enum Shed {
     Stranger,
     /// Too many new calls a second.
     Call,
-    /// Too many registrations a second.
-    Registration,
 }
 
 impl Shed {
@@ -119,7 +135,6 @@ impl Shed {
             Self::Source => "source-rate",
             Self::Stranger => "stranger-rate",
             Self::Call => "call-rate",
-            Self::Registration => "registration-rate",
         }
     }
 }
@@ -128,7 +143,6 @@ impl Shed {
 pub(crate) struct Rates {
     sources: BTreeMap<IpAddr, (Bucket, bool)>,
     strangers: Bucket,
-    registrations: Bucket,
     calls: Bucket,
     log: Bucket,
 }
@@ -138,7 +152,6 @@ impl Rates {
         Self {
             sources: BTreeMap::new(),
             strangers: Bucket::full(STRANGERS, now),
-            registrations: Bucket::full(REGISTRATIONS, now),
             // Full at the first call: the rate is a setting and not known here.
             calls: Bucket {
                 millis: u64::MAX,
@@ -190,15 +203,6 @@ impl Rates {
             Ok(())
         } else {
             Err(Shed::Call)
-        }
-    }
-
-    /// A REGISTER.
-    pub(crate) fn registration(&mut self, now: Instant) -> Result<(), Shed> {
-        if self.registrations.take(REGISTRATIONS, now) {
-            Ok(())
-        } else {
-            Err(Shed::Registration)
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) over: BTreeSet<u64>,
     /// When the wall clock was heard last, and what it said: ms since the Unix epoch.
     wall: (Instant, u64),
+    /// The registrar does not answer.
+    pub(crate) registrar_away: bool,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -60,6 +62,7 @@ impl Context {
             ending: BTreeSet::new(),
             over: BTreeSet::new(),
             wall: (now, 0),
+            registrar_away: false,
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,

@@ -51,7 +51,7 @@ impl Core {
         let mut core = Self {
             cx: Context::new(Box::new(settings), seed, now),
             calls: BTreeMap::new(),
-            registration: Registration::default(),
+            registration: Registration::new(now),
             trunks: TrunkRegistrations::default(),
             rates: Rates::new(now),
             per_source: BTreeMap::new(),
@@ -180,6 +180,7 @@ impl Core {
             ("broker_requests", self.cx.requests.len()),
             ("call_sources", self.per_source.len()),
             ("sources", self.rates.len()),
+            ("registration_sources", self.registration.sources()),
             ("timers", self.cx.timers.len()),
         ];
         sizes
@@ -207,6 +208,9 @@ impl Core {
     }
 
     fn configure(&mut self, settings: Box<Settings>) {
+        if self.cx.settings().registrar != settings.registrar {
+            self.registration.registrar_changed(&mut self.cx);
+        }
         self.cx.surroundings.replace(settings);
         self.listen();
         self.trunks.configure(&mut self.cx);
@@ -251,7 +255,8 @@ impl Core {
                         call.timer(&mut self.cx, timer);
                     }
                 }
-                TimerKey::Binding(number) => self.registration.expired(&mut self.cx, number),
+                TimerKey::Binding(number) => self.registration.binding_timer(&mut self.cx, number),
+                TimerKey::RegistrarProbe => self.registration.probe(&mut self.cx),
                 TimerKey::RegisterSlot(server) => self.registration.slot(&mut self.cx, server),
                 TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
                 TimerKey::Connection(number) => self.connection_timer(ConnectionId(number)),
@@ -285,7 +290,9 @@ impl Core {
             self.cx.ending.remove(&id);
             self.let_go(id);
         }
-        if self.rates.len() > 0 && !self.cx.timers.is_set(TimerKey::Sweep) {
+        if self.rates.len() + self.registration.sources() > 0
+            && !self.cx.timers.is_set(TimerKey::Sweep)
+        {
             self.cx
                 .timers
                 .set(TimerKey::Sweep, self.cx.now + Duration::from_secs(10));
@@ -329,6 +336,14 @@ impl Core {
             Owner::Registration(server) => {
                 self.registration
                     .response(&mut self.cx, server, Some(&response))
+            }
+            Owner::RegistrarProbe(address) => {
+                self.registration
+                    .probe_answered(&mut self.cx, address, status);
+            }
+            Owner::Keepalive(number) => {
+                self.registration
+                    .keepalive_ended(&mut self.cx, number, true);
             }
             Owner::TrunkRegistration(index) => {
                 self.trunks.response(&mut self.cx, index, Some(&response))
@@ -376,6 +391,10 @@ impl Core {
             }
             (Owner::Registration(server), Some(_)) => {
                 self.registration.response(&mut self.cx, server, None)
+            }
+            (Owner::Keepalive(number), Some(_)) => {
+                self.registration
+                    .keepalive_ended(&mut self.cx, number, false);
             }
             (Owner::TrunkRegistration(index), Some(_)) => {
                 self.trunks.response(&mut self.cx, index, None)
@@ -517,6 +536,7 @@ impl Core {
     }
 
     fn sweep(&mut self) {
+        self.registration.sweep(&self.cx);
         if let Some(wait) = self.rates.sweep(self.cx.now) {
             self.cx.timers.set(TimerKey::Sweep, self.cx.now + wait);
         }

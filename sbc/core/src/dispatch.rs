@@ -15,7 +15,7 @@ use crate::{
     admission::{self, Shed},
     core::Core,
     outgoing::{self, Answer},
-    registration,
+    registration::{self, CACHED, refresh::Reach},
     surroundings::Peer,
     transactions,
     transport::{self, Flow, NextHop},
@@ -27,7 +27,7 @@ const RETRY_AFTER: u32 = 5;
 /// What we can do.
 const ABILITIES: Abilities<'static> = Abilities {
     methods: &outgoing::ALLOW,
-    extensions: &outgoing::EXTENSIONS,
+    extensions: &outgoing::UNDERSTOOD,
     bodies: &[
         ("application", "sdp"),
         ("application", "dtmf-relay"),
@@ -53,8 +53,10 @@ impl Source {
 
 impl Core {
     pub(crate) fn datagram(&mut self, flow: Flow, bytes: &[u8]) {
-        // Keep-alives of clients behind a translator: nothing to answer on UDP.
-        if bytes.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+        // Keep-alives of clients behind a translator: line ends are nothing to answer on UDP.
+        if bytes.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0))
+            || self.registration.stun(&mut self.cx, &flow, bytes)
+        {
             return;
         }
         self.message(flow, bytes);
@@ -154,7 +156,9 @@ impl Core {
             self.refuse_silently(source, "scanner");
             return;
         }
-        if transactions::absorb(&mut self.cx, &source.flow, &request) {
+        if self.refreshed(source, &request)
+            || transactions::absorb(&mut self.cx, &source.flow, &request)
+        {
             return;
         }
         match &request.method {
@@ -248,9 +252,12 @@ impl Core {
     }
 
     fn outside_dialog(&mut self, source: Source, request: &Request) {
-        if let Err(shed) = self
-            .rates
-            .request(self.cx.now, source.flow.peer.ip(), source.is_known())
+        // A REGISTER has rates of its own.
+        let known = source.is_known();
+        if (known || request.method != Method::Register)
+            && let Err(shed) = self
+                .rates
+                .request(self.cx.now, source.flow.peer.ip(), known)
         {
             self.shed(source, request, shed);
             return;
@@ -303,8 +310,17 @@ impl Core {
     }
 
     fn register(&mut self, source: Source, request: &Request) {
-        if let Err(shed) = self.rates.registration(self.cx.now) {
-            self.shed(source, request, shed);
+        let internal = source.peer == Peer::Internal;
+        let admitted = self.registration.admit(
+            &mut self.cx,
+            &source.flow,
+            request,
+            (source.is_known(), internal),
+        );
+        if let Err(reason) = admitted {
+            if reason != CACHED {
+                self.refuse_silently(source, reason);
+            }
             return;
         }
         let may = registration::may_register(source.peer);
@@ -318,6 +334,17 @@ impl Core {
             request,
             (source.is_known(), may),
         );
+    }
+
+    /// Answer a short refresh of a phone without the registrar and without a transaction: its repetition is told by the
+    /// binding.
+    fn refreshed(&mut self, source: Source, request: &Request) -> bool {
+        source.registered
+            && request.method == Method::Register
+            && judge(request, &ABILITIES).is_ok()
+            && self
+                .registration
+                .refresh(&mut self.cx, &source.flow, request, Reach::Half)
     }
 
     fn options(&mut self, source: Source, request: &Request) {

@@ -47,14 +47,35 @@ impl Identity {
 
     /// A name that is always the same for the same parts, and that says nothing about them without the key.
     pub(crate) fn derived(&self, parts: &[&str]) -> String {
+        hexadecimal(&self.derived_octets(parts))
+    }
+
+    /// The octets of [`Self::derived`].
+    pub(crate) fn derived_octets(&self, parts: &[&str]) -> [u8; 12] {
+        let mut octets = [0; 12];
+        octets
+            .iter_mut()
+            .zip(self.digest(parts))
+            .for_each(|(octet, drawn)| *octet = drawn);
+        octets
+    }
+
+    /// A number that is always the same for the same parts; nobody without the key finds other parts with it.
+    pub(crate) fn derived_number(&self, parts: &[&str]) -> u64 {
+        self.digest(parts)
+            .into_iter()
+            .take(8)
+            .fold(0, |number, octet| number << 8 | u64::from(octet))
+    }
+
+    fn digest(&self, parts: &[&str]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.key);
         for part in parts {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        let digest = hash.finalize();
-        hexadecimal(digest.get(..12).unwrap_or_default())
+        hash.finalize().into()
     }
 }
 

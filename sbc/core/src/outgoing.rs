@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use broker_proto::{policy::AddedField, settings::Transport};
 use sbc_sip::{
+    Quoted, Value,
     digest::Auth,
     headers::{
         CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr, RetryAfter, Via,
@@ -42,6 +43,8 @@ pub(crate) const ALLOW: [Method; 9] = [
 ];
 /// Extensions that we understand wherever a request may require them.
 pub(crate) const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
+/// Extensions that a request may require: those, and what RFC 5626 and RFC 3327 want of a registrar.
+pub(crate) const UNDERSTOOD: [&str; 4] = ["100rel", "timer", "outbound", "path"];
 /// Characters of a display name that cross.
 const DISPLAY: usize = 128;
 
@@ -240,6 +243,32 @@ pub(crate) fn add_fields(headers: &mut Headers, added: &[AddedField]) {
     }
 }
 
+/// A contact of a phone as it is told that it is bound, with instance and number of its flow if it has one.
+pub(crate) fn bound_contact(contact: SipUri, seconds: u32, flow: Option<&(Text, u32)>) -> NameAddr {
+    let mut contact = lasting(NameAddr::new(contact), seconds);
+    if let Some((instance, number)) = flow {
+        let instance = Value::Quoted(Quoted::from_plain(instance));
+        contact
+            .params
+            .set(Text::from_static("+sip.instance"), Some(instance));
+        contact
+            .params
+            .set_plain(Text::from_static("reg-id"), number.to_string());
+    }
+    contact
+}
+
+/// A contact with its preference, if it is not the usual one.
+pub(crate) fn preferred(contact: SipUri, q_thousandths: u16) -> NameAddr {
+    let mut contact = NameAddr::new(contact);
+    if q_thousandths < 1000 {
+        contact
+            .params
+            .set_plain(Text::from_static("q"), format!("0.{q_thousandths:03}"));
+    }
+    contact
+}
+
 /// Typed parts of a response of ours.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<'a> {
@@ -247,8 +276,12 @@ pub(crate) struct Answer<'a> {
     /// To tag of a response that makes a dialog; otherwise the transaction's.
     pub(crate) tag: Option<&'a str>,
     pub(crate) contact: Option<SipUri>,
-    /// Contacts of a registration with the seconds that each lasts.
-    pub(crate) contacts: Vec<(SipUri, u32)>,
+    /// Contacts of a registration.
+    pub(crate) contacts: Vec<NameAddr>,
+    /// Seconds after which a phone with flows shows that it lives (RFC 5626).
+    pub(crate) flow_timer: Option<u32>,
+    /// Proxies that requests to a registered phone will come through (RFC 3327).
+    pub(crate) path: Vec<NameAddr>,
     pub(crate) body: Option<SessionDescription>,
     /// Challenges; `true`: of a proxy.
     pub(crate) challenges: Vec<(bool, Auth)>,
@@ -269,6 +302,8 @@ impl Default for Answer<'_> {
             tag: None,
             contact: None,
             contacts: Vec::new(),
+            flow_timer: None,
+            path: Vec::new(),
             body: None,
             challenges: Vec::new(),
             allow: false,
@@ -290,12 +325,15 @@ pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> 
         headers.record_routes = asked.record_routes.clone();
     }
     headers.contacts.extend(answer.contact.map(NameAddr::new));
-    headers.contacts.extend(
-        answer
-            .contacts
-            .into_iter()
-            .map(|(contact, seconds)| lasting(NameAddr::new(contact), seconds)),
-    );
+    headers.contacts.extend(answer.contacts);
+    if let Some(seconds) = answer.flow_timer {
+        // RFC 5626 §6: that the registrar keeps flows, and that the phone must.
+        headers.push(Field::Require(vec![Text::from_static("outbound")]));
+        headers.push(Field::FlowTimer(seconds));
+    }
+    if !answer.path.is_empty() {
+        headers.push(Field::Path(answer.path));
+    }
     if answer.allow {
         headers.push(Field::Allow(ALLOW.to_vec()));
         headers.push(supported(&["timer"]));
@@ -369,6 +407,21 @@ pub(crate) fn challenges(response: &Response) -> Vec<(bool, Auth)> {
         .challenges()
         .map(|(proxy, auth)| (proxy, auth.clone()))
         .collect()
+}
+
+/// Whether a request has digest credentials.
+pub(crate) fn has_credentials(request: &Request) -> bool {
+    let headers = &request.headers;
+    headers.authorization().next().is_some() || headers.proxy_authorization().next().is_some()
+}
+
+/// Say of a challenge that the nonce of the credentials that it answers was too old, not the password wrong.
+pub(crate) fn make_stale(challenge: &mut Auth) {
+    if challenge.params.value("stale").is_none() {
+        challenge
+            .params
+            .push_token("stale", Text::from_static("true"));
+    }
 }
 
 /// User-Agent as it stands.

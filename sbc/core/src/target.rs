@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     identity::Identity,
     outgoing,
-    registration::bindings::{Binding, Bindings},
+    registration::bindings::{Binding, Bindings, Token},
     surroundings::{Peer, Surroundings},
     transport::{self, Flow, NextHop},
 };
@@ -104,9 +104,11 @@ pub(crate) fn find(
     uri: &Uri,
 ) -> Result<Way, NoTarget> {
     let called = dialled(uri);
-    if peer == Peer::Registrar
-        && let Some(binding) = bindings.by_token(&called)
-    {
+    if let (Peer::Registrar, Some(token)) = (peer, Token::read(&called)) {
+        // RFC 5626 §5.3: the phone has gone, or its connection.
+        let binding = bindings
+            .by_token(token)
+            .ok_or(refused(430, "flow-failed"))?;
         let targets = VecDeque::from([to_binding(cx, binding, calling)?]);
         return Ok(Way {
             route: String::new(),
@@ -151,13 +153,17 @@ pub(crate) fn find(
         passing: no.passing,
     })?;
     let targets: VecDeque<Target> = match &way.goal {
+        // Phones go on calling each other.
+        Goal::Registrar { called, calling } if cx.registrar_away && bindings.has_user(called) => {
+            to_bindings(cx, bindings, calling, called)
+        }
         Goal::Registrar { called, calling } => to_registrar(cx, calling, called),
         Goal::Trunks(tries) => tries.iter().flat_map(|one| to_trunk(cx, one)).collect(),
         Goal::Binding { user, calling } => {
-            let binding = bindings
-                .by_user(user)
-                .ok_or(refused(480, "not-registered"))?;
-            VecDeque::from([to_binding(cx, binding, calling)?])
+            if !bindings.has_user(user) {
+                return Err(refused(480, "not-registered"));
+            }
+            to_bindings(cx, bindings, calling, user)
         }
     };
     if targets.is_empty() {
@@ -170,6 +176,15 @@ pub(crate) fn find(
     })
 }
 
+/// All contacts of a number, the preferred ones first (RFC 3261 §16.6).
+fn to_bindings(cx: &Context, bindings: &Bindings, calling: &str, number: &str) -> VecDeque<Target> {
+    bindings
+        .of_user(number)
+        .into_iter()
+        .filter_map(|binding| to_binding(cx, binding, calling).ok())
+        .collect()
+}
+
 fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, NoTarget> {
     let domain = domain(cx).ok_or(refused(503, "no-way"))?;
     if binding
@@ -177,7 +192,7 @@ fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, 
         .connection
         .is_some_and(|connection| cx.connections.flow(connection).is_none())
     {
-        return Err(refused(480, "connection-gone"));
+        return Err(refused(430, "flow-failed"));
     }
     Ok(Target {
         hop: NextHop::Flow(binding.flow),

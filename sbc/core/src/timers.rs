@@ -10,10 +10,12 @@ use crate::call::CallTimer;
 pub(crate) enum TimerKey {
     /// A call and which of its timers.
     Call(u64, CallTimer),
-    /// Expiry of a binding, by its number.
+    /// Expiry of a binding or its next keep-alive, by its number.
     Binding(u64),
     /// A REGISTER answer that waits for its slot, by the server transaction.
     RegisterSlot(u64),
+    /// Ask whether the registrar is back.
+    RegistrarProbe,
     /// Next registration at the trunk of that index.
     TrunkRegistration(usize),
     /// A connection: idle, or an unfinished message.

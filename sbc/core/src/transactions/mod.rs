@@ -68,6 +68,10 @@ pub(crate) enum Owner {
     Call { call: u64, side: Side, task: Task },
     /// A relayed REGISTER, by its server transaction.
     Registration(u64),
+    /// Asks whether the registrar is there, by its address of that index.
+    RegistrarProbe(usize),
+    /// Keeps the way to a phone open, by its binding.
+    Keepalive(u64),
     /// Our registration at the trunk of that index.
     TrunkRegistration(usize),
 }
@@ -375,6 +379,25 @@ pub(crate) fn respond(cx: &mut Context, number: u64, answer: Answer<'_>) -> Opti
     );
     flush(cx);
     Some(response)
+}
+
+/// Answer a request that has no transaction and is remembered nowhere: its repetition is answered anew. RFC 3261 §8.2.7.
+/// `tag`: the same for the same request.
+pub(crate) fn respond_statelessly(
+    cx: &mut Context,
+    flow: &Flow,
+    request: &Request,
+    tag: &str,
+    answer: Answer<'_>,
+) {
+    let response = outgoing::response(request, tag, answer);
+    cx.counters.count(
+        "sip_responses_sent_total",
+        "class",
+        class_word(response.status.as_u16()),
+    );
+    let hop = way::back(cx, *flow, request);
+    let _unreachable = transport::send(cx, &hop, None, response.to_bytes());
 }
 
 /// Answer a request with a status and nothing else.
