@@ -163,7 +163,7 @@ numbers! {
         /// Contacts at once from one source.
         contacts_per_source = 500 in 1..=100_000,
         /// REGISTER requests per second from one source that has no binding.
-        source_rate = 20 in 1..=10_000,
+        source_rate = 15 in 1..=10_000,
         /// REGISTER requests per second that are relayed to the PBX.
         relay_rate = 200 in 1..=10_000,
         /// Seconds that bindings may outlive what the PBX granted while it is out of reach.

@@ -305,7 +305,7 @@ impl Default for Registration {
             keepalive_seconds: 30,
             contacts_per_account: 8,
             contacts_per_source: 500,
-            source_rate: 20,
+            source_rate: 15,
             relay_rate: 200,
             away_seconds: 3_600,
         }

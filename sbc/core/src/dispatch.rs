@@ -27,7 +27,7 @@ const RETRY_AFTER: u32 = 5;
 /// What we can do.
 const ABILITIES: Abilities<'static> = Abilities {
     methods: &outgoing::ALLOW,
-    extensions: &outgoing::UNDERSTOOD,
+    extensions: &outgoing::EXTENSIONS,
     bodies: &[
         ("application", "sdp"),
         ("application", "dtmf-relay"),

@@ -42,9 +42,8 @@ pub(crate) const ALLOW: [Method; 9] = [
     Method::Update,
 ];
 /// Extensions that we understand wherever a request may require them.
-pub(crate) const EXTENSIONS: [&str; 2] = ["100rel", "timer"];
-/// Extensions that a request may require: those, and what RFC 5626 and RFC 3327 want of a registrar.
-pub(crate) const UNDERSTOOD: [&str; 4] = ["100rel", "timer", "outbound", "path"];
+/// And what RFC 5626 and RFC 3327 want of a registrar.
+pub(crate) const EXTENSIONS: [&str; 4] = ["100rel", "timer", "outbound", "path"];
 /// Characters of a display name that cross.
 const DISPLAY: usize = 128;
 

@@ -25,7 +25,10 @@ impl Token {
     pub(crate) fn read(text: &str) -> Option<Self> {
         let mut octets = [0; 12];
         let pairs = text.as_bytes().chunks_exact(2);
-        if text.len() != 24 || text.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        let spelt = text
+            .bytes()
+            .all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
+        if text.len() != 24 || !spelt {
             return None;
         }
         for (octet, pair) in octets.iter_mut().zip(pairs) {

@@ -71,7 +71,7 @@ const fn relay_rate(settings: &Settings) -> Rate {
 const fn source_rate(settings: &Settings) -> Rate {
     Rate {
         per_second: settings.source_rate,
-        burst: settings.source_rate.saturating_mul(5),
+        burst: settings.source_rate.saturating_mul(2),
     }
 }
 

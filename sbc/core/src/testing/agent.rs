@@ -40,6 +40,10 @@ pub(crate) struct Script {
     pub(crate) record_route: Option<String>,
     /// Contact that it claims.
     pub(crate) claims: Option<String>,
+    /// Draw a nonce of its own for every challenge.
+    pub(crate) fresh_nonces: bool,
+    /// Drop what names this account, as if it had not come.
+    pub(crate) dislikes: Option<String>,
     /// Realm of its challenges.
     pub(crate) realm: String,
     /// `From` host of its calls.
@@ -61,6 +65,8 @@ impl Default for Script {
             media: None,
             record_route: None,
             claims: None,
+            fresh_nonces: false,
+            dislikes: None,
             realm: "lab.test".into(),
             domain: "lab.test".into(),
         }
@@ -750,11 +756,18 @@ impl Agent {
             value.contains("response=\"good\"")
                 || value.contains("response=\"0123456789abcdef0123456789abcdef\"")
         });
+        if self.script.dislikes.as_ref() == Some(&user) {
+            return;
+        }
+        let nonce = match self.script.fresh_nonces {
+            true => self.unique(),
+            false => "N0nce42".to_owned(),
+        };
         let response = if !self.script.accounts.contains(&user) {
             self.reply(from, message, 404, Some("r"))
         } else if !authorized {
             let challenge = format!(
-                "Digest realm=\"{}\", nonce=\"N0nce42\", algorithm=MD5, qop=\"auth\"",
+                "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"",
                 self.script.realm
             );
             self.reply(from, message, 401, Some("r"))

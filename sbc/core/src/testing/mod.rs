@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub(crate) use agent::{Agent, Script, State};
 pub(crate) use settings::{EXTERNAL, INTERNAL, settings};
-pub(crate) use text::{Message, bracketed};
+pub(crate) use text::{Message, bracketed, parameter};
 pub(crate) use world::{Network, World};
 
 /// The one moment that is taken from the real clock; everything else is counted from it.

@@ -6,6 +6,7 @@ mod hand;
 mod hostile;
 mod interworking;
 mod loss;
+mod refreshes;
 mod registrations;
 mod reinvite;
 mod reliable;

@@ -160,7 +160,7 @@ fn a_registration_over_tcp_lives_and_dies_with_its_connection() {
         agent.invite(now, gateway, &bound)
     });
     world.run(seconds(2));
-    assert_eq!(state(&mut world, pbx, call), State::Failed(404));
+    assert_eq!(state(&mut world, pbx, call), State::Failed(430));
 }
 
 #[test]
