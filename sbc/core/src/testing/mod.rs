@@ -4,6 +4,7 @@
 mod agent;
 mod scenarios;
 mod settings;
+mod simulation;
 mod text;
 mod world;
 

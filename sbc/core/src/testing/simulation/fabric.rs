@@ -1,0 +1,276 @@
+//! Two cores back to back, a peer behind each, and the network between all of them: it loses, doubles, delays and
+//! reorders by a seed. Time jumps from one event to the next.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use broker_proto::settings::{Settings, ZoneId};
+use rand::{RngCore, SeedableRng, rngs::StdRng};
+
+use super::{
+    node::{Node, Reply},
+    peer::Peer,
+};
+use crate::{
+    Input,
+    testing::{epoch, settings},
+};
+
+/// How the network misbehaves, of a thousand datagrams each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    pub(super) lost: u32,
+    pub(super) doubled: u32,
+    pub(super) late: u32,
+}
+
+pub(super) const FAIR: Weather = Weather {
+    lost: 0,
+    doubled: 0,
+    late: 0,
+};
+
+enum Event {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Reply(usize, Reply),
+}
+
+/// Everything.
+pub(super) struct Fabric {
+    pub(super) now: Instant,
+    start: Instant,
+    pub(super) rng: StdRng,
+    pub(super) weather: Weather,
+    pub(super) nodes: [Node; 2],
+    pub(super) peers: [Peer; 2],
+    queue: BTreeMap<(Instant, u64), Event>,
+    sequence: u64,
+    /// Print every message: a seed is being replayed.
+    pub(super) loud: bool,
+    pub(super) datagrams: u64,
+}
+
+/// The settings of the second core: its network inside is another, and each core is the other's carrier.
+fn mirrored(mut settings: Settings) -> Settings {
+    let inside = ZoneId(1);
+    for zone in &mut settings.zones {
+        zone.addresses = zone
+            .addresses
+            .iter()
+            .map(|address| match (zone.id, address.is_ipv4()) {
+                (ZoneId(0), true) => "198.51.100.20".parse().unwrap(),
+                (ZoneId(0), false) => "2001:db8:e::20".parse().unwrap(),
+                (id, true) if id == inside => "192.0.3.1".parse().unwrap(),
+                _ => *address,
+            })
+            .collect();
+        if zone.id == inside {
+            zone.networks = vec!["192.0.3.0/24".parse().unwrap()];
+        }
+    }
+    if let Some(registrar) = &mut settings.registrar {
+        registrar.addresses = vec!["192.0.3.10:5060".parse().unwrap()];
+    }
+    for trunk in &mut settings.trunks {
+        trunk.addresses = vec!["198.51.100.1:5060".parse().unwrap()];
+    }
+    settings
+}
+
+impl Fabric {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut near = settings();
+        near.trunks.truncate(1);
+        near.trunks
+            .iter_mut()
+            .for_each(|trunk| trunk.registration = None);
+        near.limits.call_seconds = 3600;
+        let far = mirrored(near.clone());
+        let now = epoch();
+        let octets = |salt: u8| {
+            let mut octets = [salt; 32];
+            octets[..8].copy_from_slice(&seed.to_be_bytes());
+            octets
+        };
+        let peer = |name: &'static str, at: &str, gateway: &str, salt: u8| {
+            let address = |text: &str| text.parse().unwrap();
+            Peer::new(
+                name,
+                address(at),
+                address(gateway),
+                StdRng::from_seed(octets(salt)),
+            )
+        };
+        let mut fabric = Self {
+            now,
+            start: now,
+            rng: StdRng::from_seed(octets(9)),
+            weather: FAIR,
+            nodes: [
+                Node::new(near, octets(1), now),
+                Node::new(far, octets(2), now),
+            ],
+            peers: [
+                peer("near", "192.0.2.10:5060", "192.0.2.1:5060", 3),
+                peer("far", "192.0.3.10:5060", "192.0.3.1:5060", 4),
+            ],
+            queue: BTreeMap::new(),
+            sequence: 0,
+            loud: false,
+            datagrams: 0,
+        };
+        fabric.collect();
+        fabric.run(Duration::from_millis(5));
+        fabric
+    }
+
+    /// A number below `bound`.
+    pub(super) fn roll(&mut self, bound: u32) -> u32 {
+        self.rng.next_u32() % bound.max(1)
+    }
+
+    pub(super) fn millis(&mut self, bound: u32) -> Duration {
+        Duration::from_millis(u64::from(self.roll(bound)))
+    }
+
+    /// Time passes.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = [
+                self.queue.keys().next().map(|(at, _)| *at),
+                self.nodes.iter().filter_map(Node::next_timer).min(),
+                self.peers.iter().filter_map(Peer::next_timer).min(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        while let Some(entry) = self
+            .queue
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            match entry.remove() {
+                Event::Datagram { from, to, bytes } => self.arrive(from, to, &bytes),
+                Event::Reply(node, reply) => self.nodes[node].reply(now, reply),
+            }
+            self.collect();
+        }
+        for node in &mut self.nodes {
+            node.tick(now);
+        }
+        for peer in &mut self.peers {
+            peer.tick(now);
+        }
+        self.collect();
+    }
+
+    fn arrive(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let now = self.now;
+        self.datagrams += 1;
+        if self.loud {
+            self.print(from, to, bytes);
+        }
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.at == to) {
+            peer.receive(now, bytes);
+            return;
+        }
+        for node in &mut self.nodes {
+            if let Some(zone) = node.zone_of(to) {
+                let input = Input::Datagram {
+                    zone,
+                    local: to,
+                    peer: from,
+                    bytes,
+                };
+                return node.input(now, input);
+            }
+        }
+    }
+
+    #[allow(
+        clippy::disallowed_macros,
+        reason = "a replayed seed shows its messages"
+    )]
+    fn print(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let field = |name: &str| {
+            let mut lines = text.lines();
+            lines
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let at = self.now.duration_since(self.start).as_millis();
+        println!(
+            "{at:>9} {from} > {to} {} |{} |{} |{}",
+            text.lines().next().unwrap_or_default(),
+            field("CSeq:"),
+            field("Call-ID:"),
+            field("To:"),
+        );
+    }
+
+    /// What nodes and peers want done goes on its way.
+    pub(super) fn collect(&mut self) {
+        for index in 0..self.nodes.len() {
+            for sent in std::mem::take(&mut self.nodes[index].sent) {
+                self.send(sent.from, sent.to, sent.bytes);
+            }
+            for (after, reply) in std::mem::take(&mut self.nodes[index].replies) {
+                self.queue_in(after, Event::Reply(index, reply));
+            }
+        }
+        for index in 0..self.peers.len() {
+            let (at, gateway) = (self.peers[index].at, self.peers[index].gateway);
+            for bytes in std::mem::take(&mut self.peers[index].outbox) {
+                self.send(at, gateway, bytes);
+            }
+        }
+    }
+
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let weather = self.weather;
+        if self.roll(1000) < weather.lost {
+            return;
+        }
+        let copies = if self.roll(1000) < weather.doubled {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let late = self.roll(1000) < weather.late;
+            let delay = 1 + self.roll(if late { 900 } else { 20 });
+            let event = Event::Datagram {
+                from,
+                to,
+                bytes: bytes.clone(),
+            };
+            self.queue_in(Duration::from_millis(u64::from(delay)), event);
+        }
+    }
+
+    fn queue_in(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + after, self.sequence), event);
+    }
+}
