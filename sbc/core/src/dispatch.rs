@@ -42,12 +42,14 @@ pub(crate) struct Source {
     pub(crate) peer: Peer,
     /// It has a live binding.
     pub(crate) registered: bool,
+    /// It speaks in a dialog that is its own.
+    pub(crate) in_dialog: bool,
 }
 
 impl Source {
     /// Not a stranger.
     pub(crate) fn is_known(&self) -> bool {
-        self.registered || self.peer != Peer::Stranger
+        self.registered || self.in_dialog || self.peer != Peer::Stranger
     }
 }
 
@@ -69,6 +71,7 @@ impl Core {
             flow,
             peer: self.cx.surroundings.peer(flow.zone, flow.peer.ip()),
             registered,
+            in_dialog: false,
         };
         let limits = outgoing::limits(self.cx.settings().limits.message_octets);
         // Over WebSocket the frame says where the message ends (RFC 7118 §4): Content-Length may be missing.
@@ -95,21 +98,21 @@ impl Core {
         }
     }
 
-    /// A message that breaks the grammar.
+    /// A message that breaks the grammar. RFC 3261 §8.2 wants a 400; it is given to a source that has shown itself honest: a
+    /// peer, a phone that is registered or has a call, a connection (its address is its own). To anybody else silence.
     fn malformed(&mut self, source: Source, offence: &outgoing::Malformed) {
-        self.refuse_silently(source, offence.reason);
-        if !source.is_known()
-            || self
-                .rates
-                .request(self.cx.now, source.flow.peer.ip(), true)
-                .is_err()
+        let address = source.flow.peer.ip();
+        let honest = source.is_known()
+            || source.flow.connection.is_some()
+            || self.per_source.contains_key(&admission::aggregate(address));
+        let known = source.is_known();
+        if let (true, Some(bytes)) = (honest, &offence.answer)
+            && self.rates.request(self.cx.now, address, known).is_ok()
         {
-            return;
-        }
-        if let Some(bytes) = &offence.answer {
             let hop = NextHop::Flow(source.flow);
             let _unreachable = transport::send(&mut self.cx, &hop, None, bytes.clone());
         }
+        self.refuse_silently(source, offence.reason);
         if let (true, Some(connection)) = (offence.framing_lost, source.flow.connection) {
             self.close_stream(connection);
         }
@@ -174,9 +177,29 @@ impl Core {
     pub(crate) fn serve(&mut self, source: Source, request: &Request) -> Option<u64> {
         let server = transactions::receive_request(&mut self.cx, source.flow, request);
         if server.is_none() {
-            self.refuse_silently(source, "transactions-full");
+            self.refuse_without_transaction(source, request, "transactions-full");
         }
         server
+    }
+
+    /// There is no room for a transaction: a known peer is told once when to come again, which costs nothing to remember
+    /// (RFC 3261 §8.2.7); its repetitions are told again.
+    fn refuse_without_transaction(
+        &mut self,
+        source: Source,
+        request: &Request,
+        reason: &'static str,
+    ) {
+        self.refuse_silently(source, reason);
+        if source.is_known() {
+            let answer = Answer {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after: Some(RETRY_AFTER),
+                ..Answer::default()
+            };
+            let tag = self.cx.identity.tag();
+            transactions::respond_statelessly(&mut self.cx, &source.flow, request, &tag, answer);
+        }
     }
 
     /// Answer a request of a known peer with a status alone; a stranger's with silence.
@@ -235,11 +258,12 @@ impl Core {
             .then_some((call, side))
     }
 
-    fn in_dialog(&mut self, source: Source, request: &Request) {
+    fn in_dialog(&mut self, mut source: Source, request: &Request) {
         let Some((id, side)) = self.dialog(source, request) else {
             self.refuse(source, request, 481, "no-dialog");
             return;
         };
+        source.in_dialog = true;
         if self.bad_basics(source, request) {
             return;
         }
@@ -262,8 +286,15 @@ impl Core {
             self.shed(source, request, shed);
             return;
         }
-        if request.method != Method::Cancel && self.bad_basics(source, request) {
-            return;
+        if request.method != Method::Cancel {
+            // Room is kept for what ends calls.
+            if self.cx.transactions.is_crowded() {
+                self.refuse_without_transaction(source, request, "transactions-crowded");
+                return;
+            }
+            if self.bad_basics(source, request) {
+                return;
+            }
         }
         // RFC 3261 §8.2.2.2: the same request by another path. §16.3: one of ours that has come back.
         for (bad, reason) in [
@@ -299,10 +330,24 @@ impl Core {
             self.refuse(source, request, 481, "no-transaction");
             return;
         };
-        let Some(server) = self.serve(source, request) else {
-            return;
-        };
-        transactions::respond_plain(&mut self.cx, server, 200);
+        // What takes a call back is never refused for want of room.
+        match transactions::receive_request(&mut self.cx, source.flow, request) {
+            Some(server) => transactions::respond_plain(&mut self.cx, server, 200),
+            None => {
+                let answer = Answer {
+                    status: StatusCode::OK,
+                    ..Answer::default()
+                };
+                let tag = self.cx.identity.tag();
+                transactions::respond_statelessly(
+                    &mut self.cx,
+                    &source.flow,
+                    request,
+                    &tag,
+                    answer,
+                );
+            }
+        }
         let call = transactions::call_of(&self.cx, invite);
         if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
             call.cancel(&mut self.cx, invite);

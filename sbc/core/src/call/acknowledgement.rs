@@ -135,8 +135,10 @@ impl Call {
         let Some(exchange) = &self.exchange else {
             return;
         };
+        let far_tag = self.leg(side).and_then(|leg| leg.remote_tag.as_deref());
         let awaited = exchange.from == side
             && exchange.cseq == request.headers.cseq.number
+            && far_tag == request.headers.from.tag().map(|tag| tag.as_str())
             && matches!(exchange.stage, Stage::Acknowledgement { .. });
         if !awaited {
             return;
@@ -167,6 +169,23 @@ impl Call {
                 self.acknowledge(cx, side.other(), cseq, None);
                 self.end(cx, "bad-answer");
             }
+        }
+    }
+
+    /// A re-INVITE of the side whose ACK is missing: it has the 2xx, the ACK is lost or late (RFC 5407 §3.1.4). But where the
+    /// ACK is to bring an answer, the offer is still open.
+    pub(super) fn acknowledged_by_reinvite(&mut self, cx: &mut Context, side: Side) {
+        let Some(exchange) = &self.exchange else {
+            return;
+        };
+        let implied = exchange.from == side
+            && exchange.late_offer.is_none()
+            && matches!(exchange.stage, Stage::Acknowledgement { .. });
+        if implied {
+            transactions::acknowledged(cx, exchange.server);
+            self.exchange = None;
+            cx.timers
+                .cancel(TimerKey::Call(self.id, CallTimer::Acknowledge));
         }
     }
 }

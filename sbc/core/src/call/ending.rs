@@ -77,11 +77,7 @@ impl Call {
                 if let (true, Some((_, cseq))) = (late, client) {
                     self.acknowledge(cx, from.other(), cseq, None);
                 }
-                if self.leg(from).is_some_and(|leg| leg.over) {
-                    self.exchange = None;
-                    cx.timers
-                        .cancel(TimerKey::Call(self.id, CallTimer::Acknowledge));
-                }
+                // After a BYE of that side too: it may have crossed the 2xx, which is owed to its INVITE.
             }
             Stage::LateMedia(_) => {
                 if let Some((_, cseq)) = client {

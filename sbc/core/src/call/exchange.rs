@@ -332,6 +332,10 @@ impl Call {
         let Some(exchange) = self.exchange.take() else {
             return;
         };
+        // A 2xx of the other side is acknowledged, whatever becomes of it: RFC 3261 §13.2.2.4.
+        if let (Stage::LateMedia(_), Some((_, cseq))) = (&exchange.stage, exchange.client) {
+            self.acknowledge(cx, exchange.from.other(), cseq, None);
+        }
         cx.counters.count("calls_refused_total", "reason", why);
         let fields = vec![
             ("call", self.id.to_string()),

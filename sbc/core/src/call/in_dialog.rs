@@ -24,8 +24,19 @@ impl Call {
             return;
         };
         let tag = request.headers.from.tag().map(|tag| tag.to_string());
-        if tag != leg.remote_tag || self.phase == Phase::Ending {
+        if tag != leg.remote_tag {
+            cx.counters
+                .count("sip_refused_total", "reason", "tag-changed");
             transactions::respond_plain(cx, server, 481);
+            return;
+        }
+        if self.phase == Phase::Ending {
+            // RFC 5407 §3.2.1: a BYE that crosses ours is answered all the same.
+            let bye = request.method == Method::Bye;
+            if bye && let Some(leg) = self.leg_mut(side) {
+                leg.over = true;
+            }
+            transactions::respond_plain(cx, server, if bye { 200 } else { 481 });
             return;
         }
         let Some(leg) = self.leg_mut(side) else {
@@ -33,6 +44,8 @@ impl Call {
         };
         if !leg.in_order(request.headers.cseq.number) {
             // RFC 3261 §12.2.2.
+            cx.counters
+                .count("sip_refused_total", "reason", "cseq-order");
             transactions::respond_plain(cx, server, 500);
             return;
         }
@@ -145,6 +158,7 @@ impl Call {
         let other_confirmed = self
             .leg(side.other())
             .is_some_and(|leg| leg.confirmed && !leg.over);
+        self.acknowledged_by_reinvite(cx, side);
         match &self.exchange {
             // RFC 3261 §14.2: a second INVITE before the first is answered.
             Some(exchange) if exchange.from == side => {

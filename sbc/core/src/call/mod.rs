@@ -47,6 +47,7 @@ use broker_proto::{
 use sbc_media::relay::{MediaEvent, Side};
 use sbc_sip::{
     headers::{DisplayName, Field},
+    message::Request,
     sdp::SessionDescription,
 };
 
@@ -147,6 +148,15 @@ pub(crate) struct Original {
     pub(crate) crossing: Crossing,
 }
 
+/// A 2xx that nobody wanted: its dialog was ended.
+struct Abandoned {
+    side: Side,
+    tag: Option<String>,
+    cseq: u32,
+    hop: NextHop,
+    ack: Request,
+}
+
 /// One call.
 pub(crate) struct Call {
     pub(crate) id: u64,
@@ -190,6 +200,8 @@ pub(crate) struct Call {
     recorded: bool,
     /// INVITE client transactions that may still bring a 2xx.
     inviting: Vec<u64>,
+    /// Dialogs that were ended as soon as they stood; as many as there may be forks.
+    abandoned: Vec<Abandoned>,
 }
 
 /// What starts a call.
@@ -244,6 +256,7 @@ impl Call {
             ended_by: "",
             recorded: false,
             inviting: Vec::new(),
+            abandoned: Vec::new(),
         };
         call.a.enter(cx, id, Side::A);
         call.session_noted(Side::A, start.asked);

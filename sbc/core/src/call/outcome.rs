@@ -10,7 +10,7 @@ use sbc_sip::{
 };
 
 use super::{
-    Call, CallTimer, Phase,
+    Abandoned, Call, CallTimer, FORKS, Phase,
     exchange::Stage,
     reliable::{Heard, Provisional},
 };
@@ -200,7 +200,12 @@ impl Call {
                 .exchange
                 .as_ref()
                 .is_some_and(|exchange| matches!(exchange.stage, Stage::Response));
-        if awaited && self.phase != Phase::Ending {
+        // Inside a dialog its tag does not change: RFC 3261 §12.2.1.2.
+        let ours = self.exchange.as_ref().is_some_and(|it| it.initial)
+            || self
+                .leg(side)
+                .is_some_and(|leg| leg.remote_tag.as_deref() == Some(&tag));
+        if awaited && ours && self.phase != Phase::Ending {
             self.accepted(cx, side, response);
             return;
         }
@@ -222,17 +227,35 @@ impl Call {
         }
     }
 
-    /// A 2xx that nobody wants any more, of another branch or after CANCEL: ACK, then BYE.
+    /// A 2xx that nobody wants any more, of another branch or after CANCEL: ACK, then BYE; the ACK again when it comes again.
     fn abandon(&mut self, cx: &mut Context, side: Side, _client: u64, response: &Response) {
         cx.counters.count("sip_abandoned_answers_total", "", "");
         let cseq = response.headers.cseq.number;
+        let tag = response.headers.to.tag().map(|tag| tag.to_string());
+        let known = self
+            .abandoned
+            .iter()
+            .find(|it| it.cseq == cseq && it.side == side && it.tag == tag);
+        if let Some(known) = known {
+            return transactions::send_ack(cx, known.hop, known.ack.clone());
+        }
         let Some(leg) = self.leg(side) else { return };
+        if self.abandoned.len() >= FORKS {
+            return;
+        }
         let mut stray = leg.stray();
         stray.adopt_response(response);
         let (hop, ack) = stray.request_numbered(cx, Method::Ack, cseq);
-        transactions::send_ack(cx, hop, ack);
-        let (hop, bye) = stray.request(cx, Method::Bye);
-        transactions::request(cx, hop, bye, Owner::Nobody);
+        transactions::send_ack(cx, hop, ack.clone());
+        let (bye_hop, bye) = stray.request(cx, Method::Bye);
+        transactions::request(cx, bye_hop, bye, Owner::Nobody);
+        self.abandoned.push(Abandoned {
+            side,
+            tag,
+            cseq,
+            hop,
+            ack,
+        });
     }
 
     /// The first 2xx: the dialog stands.

@@ -41,9 +41,11 @@ const TIMERS: Timers = Timers {
 
 /// An INVITE that was answered stays for 64*T1 on our side as client (some 300 octets), for T4 after the ACK as server.
 const LIMITS: LayerLimits = LayerLimits {
-    clients: 400_000,
-    servers: 100_000,
+    clients: 200_000,
+    servers: 50_000,
 };
+/// Room in the table that only requests inside dialogs and CANCEL get, one part of so many.
+const RESERVED: usize = 10;
 
 /// What a request of a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,17 +130,30 @@ impl transaction::Flow for NextHop {
 /// The tables.
 pub(crate) struct Transactions {
     layer: Layer<NextHop, Asked, Served>,
+    /// Server transactions from which on new calls and registrations find no room.
+    crowded: usize,
 }
 
 impl Default for Transactions {
     fn default() -> Self {
-        Self {
-            layer: Layer::new(LIMITS, TIMERS),
-        }
+        Self::new(LIMITS)
     }
 }
 
 impl Transactions {
+    /// Empty tables with room for so many.
+    pub(crate) fn new(limits: LayerLimits) -> Self {
+        Self {
+            layer: Layer::new(limits, TIMERS),
+            crowded: limits.servers - limits.servers / RESERVED,
+        }
+    }
+
+    /// Whether there is no room but for what ends calls.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.servers() >= self.crowded
+    }
+
     /// Client transactions under way.
     pub(crate) fn clients(&self) -> usize {
         self.layer.len().0

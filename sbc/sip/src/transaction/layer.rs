@@ -298,7 +298,7 @@ impl<F: Flow, C: Copy + Default, S> Layer<F, C, S> {
             return false;
         };
         if request.method != Method::Ack {
-            let again = server.machine.handle_retransmission();
+            let again = server.machine.handle_retransmission(now);
             self.transmits
                 .extend(again.map(|octets| answer(id, &server.flow, octets, true)));
         } else if matches!(

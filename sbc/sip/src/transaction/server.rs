@@ -53,6 +53,8 @@ pub(super) struct ServerTransaction {
     state: ServerState,
     /// Last response sent, where it may have to be sent again.
     last: Option<Vec<u8>>,
+    /// When a response was sent last.
+    sent_at: Option<Instant>,
     to_tag: Option<Text>,
     trying_at: Option<Instant>,
     interval: Duration,
@@ -79,6 +81,7 @@ impl ServerTransaction {
                 ServerState::Trying
             },
             last: None,
+            sent_at: None,
             trying_at: invite.then(|| now + TRYING_AFTER),
             interval: timers.t1,
             resend_at: None,
@@ -102,11 +105,19 @@ impl ServerTransaction {
         self.to_tag.as_ref()
     }
 
-    /// The request came again; gives what is sent again.
-    pub(super) fn handle_retransmission(&self) -> Option<Vec<u8>> {
+    /// The request came again; gives what is sent again. Nothing where a response was sent this moment: a copy made by the
+    /// network, or one of a storm; no timer of a client makes two so soon.
+    pub(super) fn handle_retransmission(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let quiet = self.timers.t1 / 5;
+        let just_sent = self
+            .sent_at
+            .is_some_and(|at| now.saturating_duration_since(at) < quiet);
         // RFC 6026 §7.1: in Accepted it is taken in; the user repeats its 2xx by itself.
         match self.state {
-            ServerState::Proceeding | ServerState::Completed => self.last.clone(),
+            ServerState::Proceeding | ServerState::Completed if !just_sent => {
+                self.sent_at = Some(now);
+                self.last.clone()
+            }
             _ => None,
         }
     }
@@ -141,6 +152,7 @@ impl ServerTransaction {
         self.trying_at = None;
         self.to_tag = response.headers.to.tag().cloned().or(self.to_tag.take());
         let octets = response.to_bytes();
+        self.sent_at = Some(now);
         if again {
             return Some(octets);
         }

@@ -397,6 +397,7 @@ fn a_repeated_request_gets_the_last_answer_again_until_timer_j() {
     );
     layer.respond(epoch(), id, &answer(&of("OPTIONS"), 200));
     receive(&mut layer, epoch(), &of("OPTIONS"), UDP);
+    receive(&mut layer, epoch() + ms(100), &of("OPTIONS"), UDP);
     let (sent, events) = run(&mut layer, epoch());
     assert_eq!(sent.len(), 2);
     assert_eq!(events[0].0, 32_000);

@@ -22,6 +22,7 @@ pub(super) enum Reply {
     Listening {
         zone: ZoneId,
         transport: Transport,
+        port: u16,
         local: Vec<SocketAddr>,
     },
     Media(MediaEvent),
@@ -85,15 +86,17 @@ impl Node {
             Reply::Listening {
                 zone,
                 transport,
+                port,
                 local,
-            } => self.input(
-                now,
-                Input::Listening {
+            } => {
+                let input = Input::Listening {
                     zone,
                     transport,
+                    port,
                     local,
-                },
-            ),
+                };
+                self.input(now, input);
+            }
             Reply::Media(event) => {
                 let gone = match event {
                     MediaEvent::Proved { stream, .. } => !self.streams.contains(&stream),
@@ -191,14 +194,13 @@ impl Node {
                     .iter()
                     .map(|address| SocketAddr::new(*address, port))
                     .collect();
-                return self.later(
-                    200,
-                    Reply::Listening {
-                        zone,
-                        transport,
-                        local,
-                    },
-                );
+                let reply = Reply::Listening {
+                    zone,
+                    transport,
+                    port,
+                    local,
+                };
+                return self.later(200, reply);
             }
             ToBroker::OpenMedia { id, .. } if self.miserly => BrokerAnswer::Refused {
                 id,

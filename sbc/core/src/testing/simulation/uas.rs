@@ -78,6 +78,10 @@ impl Peer {
         }
         let trying = self.reply(message, 100, None);
         self.remember(message, &trying);
+        if plan.answer.is_none() {
+            // Longer than anybody lets it ring.
+            self.after(now, millis(240_000), Later::Answer(first, 480));
+        }
         if let Some((after, status)) = plan.answer {
             self.after(now, millis(after), Later::Answer(first, status));
             if let (Some(more), true) = (plan.second, plan.rings.len() > 1) {
