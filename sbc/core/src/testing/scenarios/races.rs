@@ -142,7 +142,7 @@ impl Ends {
     }
 
     /// A request of the PBX in the call.
-    fn from_pbx(&mut self, invite: &Message, method: &str, cseq: u32) -> Message {
+    fn pbx_request(&mut self, invite: &Message, method: &str, cseq: u32) -> Message {
         self.count += 1;
         Message::request(method, &bracketed(invite.need("Contact")))
             .with(
@@ -304,7 +304,7 @@ fn byes_that_cross_are_both_200() {
     let mut ends = Ends::new(207);
     let (tag, invite) = ends.standing();
     let (theirs, ours) = (
-        ends.from_pbx(&invite, "BYE", 1),
+        ends.pbx_request(&invite, "BYE", 1),
         ends.request("BYE", 2, Some(&tag)),
     );
     let (trunk, pbx) = (ends.trunk, ends.pbx);
@@ -327,7 +327,7 @@ fn byes_that_cross_are_both_200() {
 fn a_reinvite_that_crosses_a_bye_is_481() {
     let mut ends = Ends::new(208);
     let (tag, invite) = ends.standing();
-    let bye = ends.from_pbx(&invite, "BYE", 1);
+    let bye = ends.pbx_request(&invite, "BYE", 1);
     let pbx = ends.pbx;
     ends.world.datagram(pbx, &bye.bytes());
     ends.world.run(millis(10));
@@ -460,6 +460,8 @@ fn a_request_of_ours_that_comes_back_is_482_and_a_spiral_is_served() {
     assert_eq!(handed_back(&mut ends, &invite, &uri), [482]);
     let reason = "sip_refused_total{reason=\"loop\"}";
     assert_eq!(counted(&ends.world, reason), 1);
+    let mut ends = Ends::new(216);
+    let invite = ends.call();
     let spiral = handed_back(&mut ends, &invite, "sip:+49301234567@192.0.2.1");
     assert_eq!(spiral, [100], "forwarded to another number");
     assert_eq!(ends.at_trunk("INVITE").len(), 1);
@@ -489,7 +491,7 @@ fn a_contact_to_ourselves_or_into_another_zone_aims_nothing_there() {
         let tag = ends.answers("INVITE").pop().unwrap().tag("To");
         let ack = ends.request("ACK", 1, tag.as_deref());
         ends.send(&ack);
-        let bye = ends.from_pbx(&invite, "BYE", 1);
+        let bye = ends.pbx_request(&invite, "BYE", 1);
         let pbx = ends.pbx;
         ends.world.datagram(pbx, &bye.bytes());
         ends.world.run(millis(10));

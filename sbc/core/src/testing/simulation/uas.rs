@@ -193,7 +193,7 @@ impl Peer {
         if dialog.state == State::Over && method != "BYE" {
             return self.refuse(now, message, 481);
         }
-        if cseq <= dialog.heard && !dialog.caller || dialog.caller && cseq <= dialog.heard {
+        if cseq <= dialog.heard {
             return self.refuse(now, message, 500);
         }
         dialog.heard = cseq;
