@@ -7,6 +7,7 @@
 mod calls;
 mod closed;
 mod faults;
+mod interop;
 mod media;
 mod peers;
 mod torture;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         media::TESTS,
         torture::TESTS,
         peers::TESTS,
+        interop::TESTS,
         faults::TESTS,
     ]
     .into_iter()

@@ -27,7 +27,7 @@ pub const TESTS: &[LabTest] = &[
 ];
 
 /// Ends the peers however the test ends.
-struct Peers;
+pub struct Peers;
 
 impl Drop for Peers {
     fn drop(&mut self) {

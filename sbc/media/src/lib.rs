@@ -1,4 +1,4 @@
-//! RTP and RTCP: pure. Bytes and events go in with their `now`, verdicts and events come out; sockets, clock and threads
+//! RTP, RTCP and SRTP: pure. Bytes and events go in with their `now`, verdicts and events come out; sockets, clock and threads
 //! belong to the shell.
 //!
 //! | module | noun | standard |
@@ -7,6 +7,7 @@
 //! | [`rtp`] | the header of a media packet | RFC 3550 §5.1 |
 //! | [`rtcp`] | a compound of reports | RFC 3550 §6.1 |
 //! | [`reception`] | loss and jitter of one source | RFC 3550 A.1, A.3, A.8 |
+//! | [`srtp`] | packets sealed and opened | RFC 3711, 4568, 6188, 7714 |
 //! | [`relay`] | streams of two legs, the contract with the core | RFC 7092 |
 
 #![cfg_attr(
@@ -24,6 +25,7 @@ pub mod reception;
 pub mod relay;
 pub mod rtcp;
 pub mod rtp;
+pub mod srtp;
 
 /// The one moment from which every test counts.
 #[cfg(test)]

@@ -42,17 +42,19 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of `packet`, all claims of which were checked against its length.
-    ///
-    /// # Errors
-    /// One variant of [`RtpError`] per offence.
-    pub fn read(packet: &[u8]) -> Result<Self, RtpError> {
-        if packet.len() > MAX_PACKET {
-            return Err(RtpError::TooLong);
-        }
+    /// Octets of the header of a packet whose payload may be sealed: what SRTP leaves in the clear (RFC 3711 §3.1).
+    /// `None`: the packet ends inside it, or is of another version.
+    #[must_use]
+    pub fn clear_octets(packet: &[u8]) -> Option<usize> {
         let mut reader = Reader::new(packet);
-        let [bits, kind, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] =
-            reader.chunk().ok_or(RtpError::Truncated)?;
+        Self::fixed(&mut reader).ok()?;
+        Some(packet.len() - reader.left())
+    }
+
+    /// The fixed part; CSRC list and extension are passed over.
+    fn fixed(reader: &mut Reader<'_>) -> Result<[u8; 12], RtpError> {
+        let fixed: [u8; 12] = reader.chunk().ok_or(RtpError::Truncated)?;
+        let [bits, ..] = fixed;
         if bits >> 6 != 2 {
             return Err(RtpError::Version);
         }
@@ -65,6 +67,19 @@ impl Header {
                 .take(usize::from(u16::from_be_bytes([l0, l1])) * 4)
                 .ok_or(RtpError::Truncated)?;
         }
+        Ok(fixed)
+    }
+
+    /// The header of `packet`, all claims of which were checked against its length.
+    ///
+    /// # Errors
+    /// One variant of [`RtpError`] per offence.
+    pub fn read(packet: &[u8]) -> Result<Self, RtpError> {
+        if packet.len() > MAX_PACKET {
+            return Err(RtpError::TooLong);
+        }
+        let mut reader = Reader::new(packet);
+        let [bits, kind, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = Self::fixed(&mut reader)?;
         let padding = if bits & 0x20 == 0 {
             0
         } else {

@@ -2,6 +2,7 @@
 //! peers that play against it. Used by `gatehouse-lab` (`make lab`) and by the end-to-end tests.
 
 pub mod peers;
+pub mod phones;
 pub mod pki;
 pub mod product;
 pub mod topology;
