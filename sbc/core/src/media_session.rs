@@ -611,6 +611,7 @@ impl MediaSession {
             receive: described.sends,
             send: described.receives,
             clock_hz: described.clock_hz,
+            security: None,
         })
     }
 

@@ -66,8 +66,14 @@ impl Batch {
 
     /// The `number`-th datagram of the last call and its source.
     pub fn datagram(&mut self, number: usize) -> Option<(SocketAddr, &mut [u8])> {
+        let (source, buffer, octets) = self.buffer(number)?;
+        Some((source, buffer.get_mut(..octets)?))
+    }
+
+    /// The same with all the room of its buffer, and how many octets of it are the datagram.
+    pub fn buffer(&mut self, number: usize) -> Option<(SocketAddr, &mut [u8], usize)> {
         let (source, octets) = (*self.received.get(number)?)?;
-        Some((source, self.buffers.get_mut(number)?.get_mut(..octets)?))
+        Some((source, self.buffers.get_mut(number)?, octets))
     }
 }
 

@@ -157,6 +157,7 @@ impl Pool {
         {
             return Err(Failure::LeaseInUse);
         }
+        let used = [a.lease, b.lease];
         let legs = [thread_leg(a, leases)?, thread_leg(b, leases)?];
         // Pinned by call: a call's streams share one thread, calls are spread evenly.
         let worker = usize::try_from(call % self.workers.len() as u64).unwrap_or(0);
@@ -174,10 +175,10 @@ impl Pool {
             stream,
             Whereabouts {
                 worker,
-                leases: [a.lease, b.lease],
+                leases: used,
             },
         );
-        self.in_use.extend([(a.lease, stream), (b.lease, stream)]);
+        self.in_use.extend(used.map(|lease| (lease, stream)));
         Ok(())
     }
 
@@ -192,16 +193,17 @@ impl Pool {
             .streams
             .get_mut(&stream)
             .ok_or(Failure::UnknownStream)?;
+        let lease = leg.lease;
         let thread_leg = thread_leg(leg, leases)?;
         let [a, b] = &mut whereabouts.leases;
         let used = if side == Side::A { a } else { b };
-        if leg.lease != *used {
-            if self.in_use.contains_key(&leg.lease) {
+        if lease != *used {
+            if self.in_use.contains_key(&lease) {
                 return Err(Failure::LeaseInUse);
             }
             self.in_use.remove(used);
-            self.in_use.insert(leg.lease, stream);
-            *used = leg.lease;
+            self.in_use.insert(lease, stream);
+            *used = lease;
         }
         let worker = self
             .workers

@@ -23,6 +23,7 @@ use nix::sys::{
 use sbc_media::{
     relay::{Component, Failure, LegMedia, LentLeg, MediaEvent, Side, Stream, StreamId, Verdict},
     rtp::MAX_PACKET,
+    srtp::OVERHEAD,
 };
 use tokio::sync::mpsc;
 
@@ -58,7 +59,7 @@ pub struct ThreadLeg {
 impl ThreadLeg {
     fn lent(&self) -> LentLeg {
         LentLeg {
-            media: self.media,
+            media: self.media.clone(),
             pair: self.sockets.rtcp.is_some(),
         }
     }
@@ -162,7 +163,7 @@ impl MediaThread {
             by_id: BTreeMap::new(),
             news: Vec::new(),
             answers: VecDeque::new(),
-            batch: Batch::new(MAX_PACKET + 1),
+            batch: Batch::new(MAX_PACKET + 1 + OVERHEAD),
             tally: Tally::default(),
             tick_at: now + TICK,
         }
@@ -226,15 +227,20 @@ impl MediaThread {
                 Err(_) => continue,
             };
             for number in 0..count {
-                let Some((source, packet)) = self.batch.datagram(number) else {
+                let Some((source, buffer, octets)) = self.batch.buffer(number) else {
                     continue;
                 };
-                match entry.stream.on_packet(now, side, component, source, packet) {
+                match entry
+                    .stream
+                    .on_packet(now, side, component, source, (buffer, octets))
+                {
                     Verdict::Forward {
                         side: out,
                         socket,
                         destination,
+                        octets,
                     } => {
+                        let packet = buffer.get(..octets).unwrap_or_default();
                         if send(of(&entry.sockets, out).of(socket), packet, destination) {
                             self.tally.relayed();
                         } else {

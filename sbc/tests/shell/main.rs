@@ -226,6 +226,7 @@ fn leg(lease: u64, phone: &UdpSocket) -> LegMedia {
         receive: true,
         send: true,
         clock_hz: 8000,
+        security: None,
     }
 }
 
@@ -248,8 +249,8 @@ fn a_call_gets_its_media_by_lease_and_loses_it_with_the_firewall() {
             vec![Output::Media(MediaCommand::Start {
                 stream: StreamId(1),
                 call: 1,
-                a,
-                b,
+                a: a.clone(),
+                b: b.clone(),
                 silence_ms: 0,
             })]
         }

@@ -7,7 +7,13 @@ use super::{
     Component, LegMedia, LegStats,
     source::{Sources, Standing},
 };
-use crate::{demux::Kind, reception::Reception, rtcp::Compound, rtp::Header, rtp::MAX_PACKET};
+use crate::{
+    demux::Kind,
+    reception::Reception,
+    rtcp::Compound,
+    rtp::{Header, MAX_PACKET},
+    srtp::{Refused, Security, Session},
+};
 
 /// Sources of one leg that are counted at once: media, its retransmissions and repair, and one that follows a transfer.
 const SSRCS: usize = 4;
@@ -46,11 +52,17 @@ pub enum DropReason {
     Held,
     /// The other leg has no destination yet.
     NoDestination,
+    /// Not sealed with the leg's key.
+    Unauthenticated,
+    /// Seen before, or too old to say.
+    Replayed,
+    /// Could not be sealed for the other leg: an index that was used, or a key that is used up.
+    Unsealed,
 }
 
 impl DropReason {
     /// All reasons; the place of each is its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::NoStream,
         Self::Oversized,
         Self::NotMedia,
@@ -64,6 +76,9 @@ impl DropReason {
         Self::ForeignBye,
         Self::Held,
         Self::NoDestination,
+        Self::Unauthenticated,
+        Self::Replayed,
+        Self::Unsealed,
     ];
 
     /// The word for it in counters and logs.
@@ -83,6 +98,9 @@ impl DropReason {
             Self::ForeignBye => "foreign-bye",
             Self::Held => "held",
             Self::NoDestination => "no-destination",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Replayed => "replayed",
+            Self::Unsealed => "unsealed",
         }
     }
 }
@@ -105,10 +123,40 @@ impl News {
     }
 }
 
+/// Both directions of a leg with keys.
+#[derive(Debug)]
+struct Sealed {
+    inward: Session,
+    outward: Session,
+}
+
+impl Sealed {
+    fn new(security: &Security) -> Option<Box<Self>> {
+        Some(Box::new(Self {
+            inward: Session::new(&security.inward)?,
+            outward: Session::new(&security.outward)?,
+        }))
+    }
+
+    /// Another description of the same leg: a direction whose key stays goes on where it was (RFC 3711 §3.3: its indices
+    /// are never used again).
+    fn change(&mut self, old: &Security, new: &Security) -> Option<()> {
+        if old.inward != new.inward {
+            self.inward = Session::new(&new.inward)?;
+        }
+        if old.outward != new.outward {
+            self.outward = Session::new(&new.outward)?;
+        }
+        Some(())
+    }
+}
+
 /// One side of a stream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Leg {
     pub(super) media: LegMedia,
+    /// Sessions of a leg with keys. A leg whose keys the crypto library refuses hears and says nothing.
+    sealed: Option<Box<Sealed>>,
     /// RTCP has a socket of its own; otherwise both share one.
     pub(super) pair: bool,
     sources: Sources,
@@ -134,9 +182,10 @@ pub(super) struct Leg {
 impl Leg {
     pub(super) fn new(now: Instant, media: LegMedia, pair: bool) -> Self {
         Self {
+            sealed: media.security.as_ref().and_then(Sealed::new),
+            sources: Sources::new(now, media.learn),
             media,
             pair,
-            sources: Sources::new(now, media.learn),
             epoch: now,
             receptions: [None; SSRCS],
             current: 0,
@@ -161,21 +210,28 @@ impl Leg {
             self.heard_at = now;
             self.silent_said_at = now;
         }
+        self.sealed = match (&self.media.security, &media.security, self.sealed.take()) {
+            (Some(old), Some(new), Some(mut sealed)) => sealed.change(old, new).map(|()| sealed),
+            (_, Some(new), None) | (None, Some(new), _) => Sealed::new(new),
+            (_, None, _) => None,
+        };
         self.media = media;
         self.pair = pair;
     }
 
-    /// Judges a packet of this leg's far end that came to `socket`, and counts it.
+    /// Judges a packet of this leg's far end that came to `socket`, opens it where the leg has keys, and counts it. What
+    /// it is and how long it is then.
     pub(super) fn hear(
         &mut self,
         now: Instant,
         socket: Component,
         source: SocketAddr,
-        packet: &[u8],
-    ) -> Result<Component, DropReason> {
-        let heard = if packet.len() > MAX_PACKET {
+        (buffer, octets): (&mut [u8], usize),
+    ) -> Result<(Component, usize), DropReason> {
+        let heard = if octets > MAX_PACKET {
             Err(DropReason::Oversized)
         } else {
+            let packet = buffer.get_mut(..octets).unwrap_or_default();
             match (Kind::of(packet), socket) {
                 (Kind::Rtp, Component::Rtp) => self.hear_rtp(now, source, packet),
                 (Kind::Rtcp, Component::Rtcp) => self.hear_rtcp(now, source, packet),
@@ -194,11 +250,14 @@ impl Leg {
         heard
     }
 
-    /// Where a packet for this leg's far end goes, counted as sent: the component names the socket.
+    /// Where a packet for this leg's far end goes and how long it is, sealed where the leg has keys, counted as sent: the
+    /// component names the socket.
     pub(super) fn speak(
         &mut self,
         component: Component,
-    ) -> Result<(Component, SocketAddr), DropReason> {
+        buffer: &mut [u8],
+        octets: usize,
+    ) -> Result<(Component, SocketAddr, usize), DropReason> {
         let (socket, destination) = match component {
             Component::Rtp if !self.media.send => return Err(DropReason::Held),
             Component::Rtp => (Component::Rtp, self.media.send_to),
@@ -206,8 +265,36 @@ impl Leg {
             Component::Rtcp => (Component::Rtp, self.media.send_rtcp_to),
         };
         let destination = destination.ok_or(DropReason::NoDestination)?;
+        let octets = match (&mut self.sealed, &self.media.security) {
+            (Some(sealed), _) => match component {
+                Component::Rtp => sealed.outward.seal_rtp(buffer, octets),
+                Component::Rtcp => sealed.outward.seal_rtcp(buffer, octets),
+            }
+            .map_err(|_| DropReason::Unsealed)?,
+            (None, None) => octets,
+            (None, Some(_)) => return Err(DropReason::Unsealed),
+        };
         self.sent += 1;
-        Ok((socket, destination))
+        Ok((socket, destination, octets))
+    }
+
+    /// Opens a packet where the leg has keys; how long it is then.
+    fn open(&mut self, component: Component, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let opened = match (&mut self.sealed, &self.media.security) {
+            (None, None) => return Ok(packet.len()),
+            (None, Some(_)) => return Err(DropReason::Unauthenticated),
+            (Some(sealed), _) => match component {
+                Component::Rtp => sealed.inward.open_rtp(packet),
+                Component::Rtcp => sealed.inward.open_rtcp(packet),
+            },
+        };
+        opened.map_err(|refused| match refused {
+            Refused::Replayed => DropReason::Replayed,
+            Refused::TooManySources => DropReason::SsrcFlood,
+            Refused::Malformed | Refused::Forged | Refused::UsedUp | Refused::NoRoom => {
+                DropReason::Unauthenticated
+            }
+        })
     }
 
     /// The kernel did not take a packet after all.
@@ -247,13 +334,19 @@ impl Leg {
         &mut self,
         now: Instant,
         source: SocketAddr,
-        packet: &[u8],
-    ) -> Result<Component, DropReason> {
-        let header = Header::read(packet).map_err(|_| DropReason::MalformedRtp)?;
+        packet: &mut [u8],
+    ) -> Result<(Component, usize), DropReason> {
+        if Header::clear_octets(packet).is_none() {
+            return Err(DropReason::MalformedRtp);
+        }
+        // Before any key is tried: a stranger costs no cryptography.
         let standing = self.sources.of_rtp(now, source);
         if matches!(standing, Standing::Stranger | Standing::Untimely) {
             return Err(self.turn_away(now, source, standing));
         }
+        let octets = self.open(Component::Rtp, packet)?;
+        let header = Header::read(packet.get(..octets).unwrap_or_default())
+            .map_err(|_| DropReason::MalformedRtp)?;
         if !self.media.receive {
             return Err(DropReason::Held);
         }
@@ -265,17 +358,20 @@ impl Leg {
             self.sources.prove_rtp(now, source);
             self.news.rtp_proved = Some(source);
         }
-        Ok(Component::Rtp)
+        Ok((Component::Rtp, octets))
     }
 
     fn hear_rtcp(
         &mut self,
         now: Instant,
         source: SocketAddr,
-        packet: &[u8],
-    ) -> Result<Component, DropReason> {
-        let compound = Compound::read(packet).map_err(|_| DropReason::MalformedRtcp)?;
-        let known = self.knows(compound.ssrc);
+        packet: &mut [u8],
+    ) -> Result<(Component, usize), DropReason> {
+        // The first report's SSRC stands in the clear under every key (RFC 3711 §3.4).
+        let [_, _, _, _, s0, s1, s2, s3, ..] = *packet else {
+            return Err(DropReason::MalformedRtcp);
+        };
+        let known = self.knows(u32::from_be_bytes([s0, s1, s2, s3]));
         let standing = if self.pair {
             self.sources.of_rtcp(now, source, known)
         } else {
@@ -284,6 +380,9 @@ impl Leg {
         if matches!(standing, Standing::Stranger | Standing::Untimely) {
             return Err(self.turn_away(now, source, standing));
         }
+        let octets = self.open(Component::Rtcp, packet)?;
+        let compound = Compound::read(packet.get(..octets).unwrap_or_default())
+            .map_err(|_| DropReason::MalformedRtcp)?;
         // RFC 3550 §6.6: one says goodbye for oneself; a sender that was never heard may leave under its report's name.
         if compound
             .leaving()
@@ -295,7 +394,7 @@ impl Leg {
             self.sources.prove_rtcp(source);
             self.news.rtcp_proved = Some(source);
         }
-        Ok(Component::Rtcp)
+        Ok((Component::Rtcp, octets))
     }
 
     fn turn_away(&mut self, now: Instant, source: SocketAddr, standing: Standing) -> DropReason {

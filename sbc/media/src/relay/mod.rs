@@ -16,6 +16,8 @@ pub use stream::{LentLeg, Stream, Verdict};
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::srtp::Security;
+
 /// Name of a relayed stream: one media line of one call. Given by the core, never used twice in one life of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -108,7 +110,7 @@ pub enum Learn {
 }
 
 /// One leg of a stream as the core wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegMedia {
     /// Lease of the sockets on this leg, `broker_proto::broker::LeaseId`.
     pub lease: u64,
@@ -127,10 +129,13 @@ pub struct LegMedia {
     pub send: bool,
     /// RTP clock of the first format, in Hz; jitter is measured by it. 0: jitter is not measured.
     pub clock_hz: u32,
+    /// Keys of both directions; `None`: the leg is in the clear. A leg with keys neither takes nor sends a packet in the
+    /// clear.
+    pub security: Option<Security>,
 }
 
 /// From the core to the media threads. Commands for streams of one call are carried out in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaCommand {
     /// Relay between two legs from now on.
     Start {

@@ -25,6 +25,8 @@ pub enum Verdict {
         socket: Component,
         /// Where it goes.
         destination: SocketAddr,
+        /// Octets of the buffer to send: sealing and opening change the length.
+        octets: usize,
     },
     /// Nothing; it was counted.
     Drop(DropReason),
@@ -37,7 +39,7 @@ impl Default for Verdict {
 }
 
 /// A leg and the shape of its lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LentLeg {
     /// As the core wants it.
     pub media: LegMedia,
@@ -46,7 +48,7 @@ pub struct LentLeg {
 }
 
 /// Two legs that hear and speak for one another.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Stream {
     id: StreamId,
     a: Leg,
@@ -81,24 +83,26 @@ impl Stream {
         self.legs(side).0.change(now, leg.media, leg.pair);
     }
 
-    /// Judges a packet that came from `source` to `socket` of `side`'s leg.
+    /// Judges a packet that came from `source` to `socket` of `side`'s leg: the first `octets` of `buffer`, which has
+    /// [`OVERHEAD`](crate::srtp::OVERHEAD) more for sealing.
     pub fn on_packet(
         &mut self,
         now: Instant,
         side: Side,
         socket: Component,
         source: SocketAddr,
-        packet: &mut [u8],
+        (buffer, octets): (&mut [u8], usize),
     ) -> Verdict {
         let (from, to) = self.legs(side);
         match from
-            .hear(now, socket, source, packet)
-            .and_then(|component| to.speak(component))
+            .hear(now, socket, source, (buffer, octets))
+            .and_then(|(component, octets)| to.speak(component, buffer, octets))
         {
-            Ok((socket, destination)) => Verdict::Forward {
+            Ok((socket, destination, octets)) => Verdict::Forward {
                 side: side.other(),
                 socket,
                 destination,
+                octets,
             },
             Err(reason) => Verdict::Drop(reason),
         }

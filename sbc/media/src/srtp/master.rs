@@ -43,7 +43,7 @@ impl MasterKey {
             return None;
         }
         let mut room = Zeroizing::new([0_u8; 48]);
-        let padded = text.ends_with('=') || suite.master_octets() % 3 == 0;
+        let padded = text.ends_with('=') || suite.master_octets().is_multiple_of(3);
         let octets = if padded {
             Base64::decode(text, &mut *room)
         } else {

@@ -196,7 +196,7 @@ impl Session {
         match &self.rtcp {
             Cipher::Counter { key, tag, salt } => {
                 let (signed, given) = packet.split_at_mut(body + INDEX);
-                verify(tag, signed, &[], given)?;
+                verify(tag, signed, [], given)?;
                 let payload = signed.get_mut(RTCP_CLEAR..body).ok_or(Refused::Malformed)?;
                 apply(key, counter_iv(salt, ssrc, index), payload).map_err(|_| Refused::Forged)?;
             }
@@ -235,7 +235,7 @@ impl Session {
                 let (_, room) = buffer.split_at_mut(length);
                 let signed = length + put(room, &marked.to_be_bytes());
                 let (signed, room) = buffer.split_at_mut(signed);
-                Ok(signed.len() + sign(tag, signed, &[], room))
+                Ok(signed.len() + sign(tag, signed, [], room))
             }
             Cipher::Gcm { key, salt } => {
                 let (packet, room) = buffer.split_at_mut(length);

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::relay::{Learn, LegStats, PayloadSet};
+use crate::{
+    relay::{Learn, LegStats, PayloadSet},
+    srtp::{MasterKey, Security, Session, Suite},
+};
 
 const ALICE: &str = "198.51.100.10:40000";
 const ALICE_RTCP: &str = "198.51.100.10:40001";
@@ -26,6 +29,7 @@ fn leg(learn: Learn, rtp: &str, rtcp: &str) -> LentLeg {
         receive: true,
         send: true,
         clock_hz: 8000,
+        security: None,
     };
     LentLeg { media, pair: true }
 }
@@ -55,6 +59,8 @@ fn behind_nat(window_ms: u32) -> LentLeg {
 struct Bench {
     now: Instant,
     stream: Stream,
+    /// What was forwarded last; verdicts are given back without its length.
+    sent: Vec<u8>,
 }
 
 impl Bench {
@@ -63,6 +69,7 @@ impl Bench {
         Self {
             now,
             stream: Stream::new(now, StreamId(7), a, b, Some(Duration::from_secs(5))),
+            sent: Vec::new(),
         }
     }
 
@@ -81,8 +88,18 @@ impl Bench {
         source: &str,
         packet: &mut [u8],
     ) -> Verdict {
-        self.stream
-            .on_packet(self.now, side, socket, address(source), packet)
+        let mut buffer = packet.to_vec();
+        buffer.resize(packet.len() + crate::srtp::OVERHEAD, 0);
+        let room = (&mut *buffer, packet.len());
+        let mut verdict = self
+            .stream
+            .on_packet(self.now, side, socket, address(source), room);
+        if let Verdict::Forward { octets, .. } = &mut verdict {
+            buffer.truncate(*octets);
+            self.sent = buffer;
+            *octets = 0;
+        }
+        verdict
     }
 
     fn events(&mut self) -> Vec<MediaEvent> {
@@ -124,6 +141,7 @@ fn forwarded(side: Side, socket: Component, destination: &str) -> Verdict {
         side,
         socket,
         destination: address(destination),
+        octets: 0,
     }
 }
 
@@ -471,4 +489,96 @@ proptest! {
             }
         }
     }
+}
+
+fn master(octet: u8) -> MasterKey {
+    MasterKey::new(Suite::AeadAes256Gcm, &[octet; 44]).unwrap()
+}
+
+/// The leg with keys of its own, and the far end's sessions: what it seals and what it opens.
+fn secured(mut leg: LentLeg) -> (LentLeg, Session, Session) {
+    let (theirs, ours) = (master(1), master(2));
+    let sessions = (Session::new(&theirs).unwrap(), Session::new(&ours).unwrap());
+    leg.media.security = Some(Security {
+        inward: theirs,
+        outward: ours,
+    });
+    (leg, sessions.0, sessions.1)
+}
+
+fn seal(session: &mut Session, packet: &[u8]) -> Vec<u8> {
+    let mut buffer = packet.to_vec();
+    buffer.resize(packet.len() + crate::srtp::OVERHEAD, 0);
+    let length = session.seal_rtp(&mut buffer, packet.len()).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+#[test]
+fn a_sealed_leg_and_a_clear_one_hear_each_other() {
+    let (a, mut alice, mut to_alice) = secured(exact(ALICE, ALICE_RTCP));
+    let mut bench = Bench::new(a, exact(BOB, BOB_RTCP));
+    let spoken = rtp(PCMA, 1, 5);
+    let mut secret = seal(&mut alice, &spoken);
+    assert_eq!(
+        bench.packet(Side::A, Component::Rtp, ALICE, &mut secret),
+        forwarded(Side::B, Component::Rtp, BOB)
+    );
+    assert_eq!(bench.sent, spoken);
+    let answered = rtp(PCMA, 9, 6);
+    assert_eq!(
+        bench.packet(Side::B, Component::Rtp, BOB, &mut answered.clone()),
+        forwarded(Side::A, Component::Rtp, ALICE)
+    );
+    let mut heard = bench.sent.clone();
+    assert_ne!(heard, answered);
+    let length = to_alice.open_rtp(&mut heard).unwrap();
+    assert_eq!(heard[..length], answered);
+}
+
+#[test]
+fn a_sealed_leg_takes_nothing_in_the_clear_and_nothing_twice() {
+    let (a, mut alice, _) = secured(exact(ALICE, ALICE_RTCP));
+    let mut bench = Bench::new(a, exact(BOB, BOB_RTCP));
+    assert_eq!(
+        bench.rtp(Side::A, ALICE, 1, 5),
+        Verdict::Drop(DropReason::Unauthenticated)
+    );
+    let secret = seal(&mut alice, &rtp(PCMA, 2, 5));
+    let verdict = bench.packet(Side::A, Component::Rtp, ALICE, &mut secret.clone());
+    assert_eq!(verdict, forwarded(Side::B, Component::Rtp, BOB));
+    assert_eq!(
+        bench.packet(Side::A, Component::Rtp, ALICE, &mut secret.clone()),
+        Verdict::Drop(DropReason::Replayed)
+    );
+}
+
+#[test]
+fn behind_a_translator_a_sealed_leg_is_proved_by_an_authentic_packet_alone() {
+    let (a, mut alice, _) = secured(behind_nat(2000));
+    let mut bench = Bench::new(a, exact(BOB, BOB_RTCP));
+    assert_eq!(
+        bench.rtp(Side::A, "198.51.100.10:50000", 1, 5),
+        Verdict::Drop(DropReason::Unauthenticated)
+    );
+    assert!(bench.events().is_empty());
+    let mut secret = seal(&mut alice, &rtp(PCMA, 2, 5));
+    let _ = bench.packet(Side::A, Component::Rtp, ALICE, &mut secret);
+    assert!(matches!(
+        bench.events()[..],
+        [MediaEvent::Proved { side: Side::A, .. }, ..]
+    ));
+}
+
+#[test]
+fn the_same_keys_again_keep_their_indices() {
+    let (a, mut alice, _) = secured(exact(ALICE, ALICE_RTCP));
+    let mut bench = Bench::new(a.clone(), exact(BOB, BOB_RTCP));
+    let secret = seal(&mut alice, &rtp(PCMA, 2, 5));
+    let _ = bench.packet(Side::A, Component::Rtp, ALICE, &mut secret.clone());
+    bench.stream.change(bench.now, Side::A, a);
+    assert_eq!(
+        bench.packet(Side::A, Component::Rtp, ALICE, &mut secret.clone()),
+        Verdict::Drop(DropReason::Replayed)
+    );
 }
