@@ -2,7 +2,9 @@
 //! test says the same.
 
 use rand::{RngCore, SeedableRng, rngs::StdRng};
+use sbc_media::srtp::{MasterKey, Suite};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 /// Draws names.
 pub(crate) struct Identity {
@@ -29,6 +31,14 @@ impl Identity {
         let mut octets = [0; 16];
         self.rng.fill_bytes(&mut octets);
         hexadecimal(&octets)
+    }
+
+    /// A master key of a media line; `None`: never, the octets fit.
+    pub(crate) fn master_key(&mut self, suite: Suite) -> Option<MasterKey> {
+        let mut octets = Zeroizing::new([0; 46]);
+        let octets = octets.get_mut(..suite.master_octets())?;
+        self.rng.fill_bytes(octets);
+        MasterKey::new(suite, octets)
     }
 
     /// A tag: 64 bits (RFC 3261 §19.3 asks for 32).

@@ -14,7 +14,7 @@
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
-//! | `offer_answer`, `media_session`, `stream_leg` | descriptions of one leg made for the other; leases, pinholes and relay streams |
+//! | `offer_answer`, `keys`, `media_session`, `stream_leg` | descriptions of one leg made for the other; their keys; leases, pinholes and relay streams |
 //! | `policy` | what passes besides a call: fields, codecs |
 //! | `outgoing` | everything that leaves, built from typed fields |
 //! | `requests`, `timers`, `identity`, `counters`, `context` | what all of them use |
@@ -39,6 +39,7 @@ mod dtmf;
 mod identity;
 mod invite;
 pub mod io;
+mod keys;
 mod media_session;
 mod offer_answer;
 mod outgoing;

@@ -13,12 +13,16 @@ use broker_proto::{
     journal::LegRecord,
     settings::ZoneId,
 };
-use sbc_media::relay::{Component, Learn, LegMedia, LegStats, MediaCommand, Side, StreamId};
+use sbc_media::{
+    relay::{Component, Learn, LegMedia, LegStats, MediaCommand, Side, StreamId},
+    srtp::Security,
+};
 
 use crate::{
     call::CallTimer,
     context::Context,
     io::Output,
+    keys::Keys,
     requests::Purpose,
     stream_leg::{Described, Lease, Reach, StreamLeg},
     timers::TimerKey,
@@ -110,6 +114,8 @@ impl MediaSession {
             waiting: Some(id),
             reach: None,
             described: None,
+            keys: None,
+            security: None,
             window: None,
             rule: None,
             proved_rtp: None,
@@ -157,6 +163,11 @@ impl MediaSession {
         true
     }
 
+    /// Whether a line has sockets, or has asked for them.
+    pub(crate) fn is_open(&self, line: usize) -> bool {
+        self.lines.get(line).is_some_and(Option::is_some)
+    }
+
     /// Whether an answer of the firewall is still awaited for a media line's sockets.
     pub(crate) fn is_opening(&self) -> bool {
         self.legs().any(|(_, _, leg)| leg.waiting.is_some())
@@ -167,18 +178,30 @@ impl MediaSession {
         self.leg(line, side)?.lease
     }
 
-    /// A side said where it is and what it wants. The relay starts when both sides have.
+    /// Keys of a line on a leg that is to be sealed, before it is described; `None`: it is in the clear.
+    pub(crate) fn set_keys(&mut self, line: usize, side: Side, keys: Option<Keys>) {
+        if let Some(leg) = self.leg_mut(line, side) {
+            leg.keys = keys;
+        }
+    }
+
+    /// Our keys of a line on a leg.
+    pub(crate) fn keys(&self, line: usize, side: Side) -> Option<&Keys> {
+        self.leg(line, side)?.keys.as_ref()
+    }
+
+    /// A side said where it is and what it wants, and both agreed on `security`. The relay starts when both sides have.
     pub(crate) fn describe(
         &mut self,
         cx: &mut Context,
-        line: usize,
-        side: Side,
+        (line, side): (usize, Side),
         reach: Reach,
-        described: Described,
+        (described, security): (Described, Option<Security>),
     ) {
         let Some(leg) = self.leg_mut(line, side) else {
             return;
         };
+        leg.security = security;
         let moved = leg
             .described
             .is_none_or(|old| old.rtp != described.rtp || old.rtcp != described.rtcp)
@@ -611,7 +634,7 @@ impl MediaSession {
             receive: described.sends,
             send: described.receives,
             clock_hz: described.clock_hz,
-            security: None,
+            security: leg.security.clone(),
         })
     }
 

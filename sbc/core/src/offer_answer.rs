@@ -13,6 +13,7 @@ use sbc_sip::{
 };
 
 use crate::{
+    keys::{self, Keys},
     policy::formats,
     stream_leg::{Described, Lease},
 };
@@ -71,16 +72,19 @@ fn carried(line: &Media) -> Option<&'static str> {
         "video" => "video",
         _ => return None,
     };
-    let rtp = line.proto.eq_ignore_ascii_case("RTP/AVP");
+    let rtp = line.proto.eq_ignore_ascii_case(keys::CLEAR)
+        || keys::is_sealed(line) && keys::has_key(line);
     let every = line.payloads().count() == line.formats.len();
     (rtp && every && formats::has_codec(line)).then_some(kind)
 }
 
-/// Whether `answer` can be one to `offer`: as many lines, each of the same kind (RFC 3264 §6). A direction or a line that
-/// the offer does not allow is made to fit by [`fit`]: many phones resume a held stream on their own.
+/// Whether `answer` can be one to `offer`, as we made it: as many lines, each of the same kind and protocol (RFC 3264 §6).
+/// A direction or a line that the offer does not allow is made to fit by [`fit`]: many phones resume a held stream on
+/// their own.
 pub(crate) fn answers(offer: &SessionDescription, answer: &SessionDescription) -> bool {
     let same = |(offered, answered): (&Media, &Media)| {
-        offered.kind == answered.kind && offered.proto.eq_ignore_ascii_case(&answered.proto)
+        offered.kind == answered.kind
+            && (answered.port == 0 || offered.proto.eq_ignore_ascii_case(&answered.proto))
     };
     offer.media.len() == answer.media.len() && offer.media.iter().zip(&answer.media).all(same)
 }
@@ -158,28 +162,31 @@ impl OwnDescription {
         self.last.as_ref()
     }
 
-    /// Our description made of the other side's, with our sockets. `leases`: one for each media line that we carry.
+    /// Our description made of the other side's, with our sockets and keys. `leases`: one for each media line that we
+    /// carry, with the keys of one that is sealed.
     pub(crate) fn write(
         &mut self,
         theirs: &SessionDescription,
-        leases: &[Option<Lease>],
+        leases: &[Option<(Lease, Option<Keys>)>],
         address: IpAddr,
     ) -> SessionDescription {
         let address = leases
             .iter()
             .flatten()
             .next()
-            .map_or(address, |lease| lease.rtp.ip());
+            .map_or(address, |(lease, _)| lease.rtp.ip());
         let version = self.last.as_ref().map_or(1, |last| last.origin.version);
         let mut own = SessionDescription::new(self.session, version, address);
         let lines = theirs.media.iter().enumerate();
         own.media = lines
-            .map(|(index, line)| match leases.get(index).copied().flatten() {
-                Some(lease) if line.port != 0 && carried(line).is_some() => {
-                    own_line(theirs, line, lease, address)
-                }
-                _ => refused_line(line),
-            })
+            .map(
+                |(index, line)| match leases.get(index).and_then(Option::as_ref) {
+                    Some((lease, keys)) if line.port != 0 && carried(line).is_some() => {
+                        own_line(theirs, line, (*lease, keys.as_ref()), address)
+                    }
+                    _ => refused_line(line),
+                },
+            )
             .collect();
         if self.last.as_ref().is_some_and(|last| *last != own) {
             own.origin.version += 1;
@@ -189,7 +196,12 @@ impl OwnDescription {
     }
 }
 
-fn own_line(theirs: &SessionDescription, line: &Media, lease: Lease, address: IpAddr) -> Media {
+fn own_line(
+    theirs: &SessionDescription,
+    line: &Media,
+    (lease, keys): (Lease, Option<&Keys>),
+    address: IpAddr,
+) -> Media {
     let held = theirs
         .address_of(line)
         .is_some_and(|address| address.is_unspecified());
@@ -207,13 +219,18 @@ fn own_line(theirs: &SessionDescription, line: &Media, lease: Lease, address: Ip
             address: None,
         })
     }));
+    attributes.extend(keys.into_iter().flat_map(Keys::attributes));
     attributes.push(Attribute::Direction(direction));
     let rate = |one: &&Bandwidth| matches!(one.kind.as_str(), "AS" | "TIAS");
     Media {
         kind: line.kind.detached(),
         port: lease.rtp.port(),
         ports: None,
-        proto: Text::from_static("RTP/AVP"),
+        proto: Text::from_static(if keys.is_some() {
+            keys::SEALED
+        } else {
+            keys::CLEAR
+        }),
         formats: line.formats.iter().map(Text::detached).collect(),
         connections: if lease.rtp.ip() == address {
             Vec::new()
@@ -315,7 +332,7 @@ mod tests {
         let written = own
             .write(
                 &offer,
-                &[Some(lease(20_000)), None, None],
+                &[Some((lease(20_000), None)), None, None],
                 "192.0.2.1".parse().unwrap(),
             )
             .to_string();
@@ -333,7 +350,7 @@ mod tests {
         let offer = read(OFFER.as_bytes()).unwrap();
         let mut own = OwnDescription::new(84);
         let address = "192.0.2.1".parse().unwrap();
-        let leases = [Some(lease(20_000)), None, None];
+        let leases = [Some((lease(20_000), None)), None, None];
         assert_eq!(own.write(&offer, &leases, address).origin.version, 1);
         assert_eq!(own.write(&offer, &leases, address).origin.version, 1);
         let held = read(OFFER.replace("sendonly", "inactive").as_bytes()).unwrap();

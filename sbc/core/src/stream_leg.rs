@@ -14,7 +14,12 @@ use broker_proto::{
     broker::{Admit, Family, LeaseId},
     settings::ZoneId,
 };
-use sbc_media::relay::{Learn, PayloadSet};
+use sbc_media::{
+    relay::{Learn, PayloadSet},
+    srtp::Security,
+};
+
+use crate::keys::Keys;
 
 /// What a side's session description says about one media line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,10 @@ pub(crate) struct StreamLeg {
     pub(crate) waiting: Option<RequestId>,
     pub(crate) reach: Option<Reach>,
     pub(crate) described: Option<Described>,
+    /// Our keys of a leg that is to be sealed; `None`: it is in the clear.
+    pub(crate) keys: Option<Keys>,
+    /// What both sides agreed on of them.
+    pub(crate) security: Option<Security>,
     /// When the window for proving the port closes; `None`: no window open.
     pub(crate) window: Option<Instant>,
     /// The relay's rule; kept as it is while a proof is to survive.

@@ -7,7 +7,7 @@ use sbc_sip::{headers::Field, message::Request, sdp::SessionDescription, status:
 use super::{Call, CallTimer, exchange::Stage};
 use crate::{
     context::Context,
-    offer_answer, outgoing,
+    outgoing,
     timers::TimerKey,
     transactions::{self, T1, T2, TIMEOUT},
 };
@@ -157,8 +157,8 @@ impl Call {
         let (Some(offer), Some((_, cseq))) = (exchange.late_offer, exchange.client) else {
             return;
         };
-        let answer = outgoing::description(request.body_part())
-            .filter(|answer| offer_answer::answers(&offer, answer));
+        let answer =
+            outgoing::description(request.body_part()).filter(|answer| self.answers(side, answer));
         match answer {
             Some(answer) => {
                 self.agree(cx, side.other(), &offer, &answer);

@@ -159,11 +159,14 @@ impl Call {
                     self.media.open(cx, index, side, own_zone, family(*v4));
                     self.media
                         .open(cx, index, side.other(), other_zone, family(other_v4));
+                    if !self.set_keys(cx, index, side, offer) {
+                        self.media.close_line(cx, index);
+                    }
                 }
                 None => self.media.close_line(cx, index),
             }
         }
-        plan.iter().any(Option::is_some)
+        (0..plan.len()).any(|line| self.media.is_open(line))
     }
 
     /// Every media socket that was asked for is there.
@@ -253,7 +256,10 @@ impl Call {
         theirs: &SessionDescription,
     ) -> Option<SessionDescription> {
         let leases: Vec<_> = (0..theirs.media.len())
-            .map(|line| self.media.lease(line, to))
+            .map(|line| {
+                let lease = self.media.lease(line, to)?;
+                Some((lease, self.media.keys(line, to).cloned()))
+            })
             .collect();
         let theirs = self.filtered(cx, to, theirs);
         let leg = self.leg_mut(to)?;
@@ -280,10 +286,22 @@ impl Call {
             match (offered, answered, reaches) {
                 (Some(offered), Some(answered), (Some(offerer_reach), Some(answerer_reach))) => {
                     let answered = offer_answer::fit(&offered, answered);
+                    let (Some(ours), Some(theirs)) = (
+                        self.agreed(line, offerer, offer),
+                        self.agreed(line, offerer.other(), answer),
+                    ) else {
+                        cx.counters.count("media_keys_refused_total", "", "");
+                        self.media.close_line(cx, line);
+                        continue;
+                    };
+                    self.media.describe(
+                        cx,
+                        (line, offerer.other()),
+                        answerer_reach,
+                        (answered, theirs),
+                    );
                     self.media
-                        .describe(cx, line, offerer.other(), answerer_reach, answered);
-                    self.media
-                        .describe(cx, line, offerer, offerer_reach, offered);
+                        .describe(cx, (line, offerer), offerer_reach, (offered, ours));
                     kinds.extend(offer_answer::kind(offer, line));
                 }
                 _ => self.media.close_line(cx, line),

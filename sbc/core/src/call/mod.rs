@@ -14,6 +14,7 @@
 //! | `reliable` | provisional responses with PRACK |
 //! | `passage` | an offer by UPDATE, PRACK or provisional response |
 //! | `own` | re-INVITE and UPDATE on our own account |
+//! | `securing` | which legs are sealed by keys |
 //! | `session_timer` | each leg's session timer |
 //! | `ability` | what a far end can do |
 //! | `acknowledgement` | 2xx sent until its ACK comes |
@@ -32,6 +33,7 @@ mod outcome;
 mod own;
 mod passage;
 mod reliable;
+mod securing;
 pub(crate) mod session_timer;
 
 use std::{

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    offer_answer, outgoing,
+    outgoing,
     timers::TimerKey,
     transactions::{self, Owner, Task},
     transport::NextHop,
@@ -165,7 +165,7 @@ impl Call {
         answer: SessionDescription,
         firm: bool,
     ) -> Option<SessionDescription> {
-        if !offer_answer::answers(offer, &answer) {
+        if !self.answers(Side::B, &answer) {
             return None;
         }
         let fork = self.forks.get_mut(index)?;
@@ -298,7 +298,7 @@ impl Call {
             (Some(offer), answer) => {
                 let answer = answer.or(early);
                 self.acknowledge(cx, side, cseq, None);
-                match answer.filter(|answer| offer_answer::answers(&offer, answer)) {
+                match answer.filter(|answer| self.answers(side, answer)) {
                     Some(answer) => {
                         self.agree(cx, from, &offer, &answer);
                         let body = self.own_description(cx, from, &answer);

@@ -9,7 +9,7 @@ use sbc_sip::{message::Response, method::Method, sdp::SessionDescription};
 use super::{Call, CallTimer, Phase};
 use crate::{
     context::Context,
-    offer_answer, outgoing,
+    outgoing,
     timers::TimerKey,
     transactions::{self, Owner, Task},
 };
@@ -241,7 +241,7 @@ impl Call {
         let (Some(offer), Some(answer)) = (offer, answer) else {
             return;
         };
-        if !offer_answer::answers(&offer, &answer) {
+        if !self.answers(side, &answer) {
             cx.counters.count("sip_bad_answers_total", "", "");
             if matches!(own.purpose, Purpose::Join(_)) {
                 self.end(cx, "bad-answer");

@@ -16,7 +16,6 @@ use sbc_sip::{
 use super::{Call, Phase, reliable::Provisional};
 use crate::{
     context::Context,
-    offer_answer,
     outgoing::{self, Answer},
     transactions::{self, Owner, Task},
 };
@@ -476,7 +475,7 @@ impl Call {
             return;
         };
         let answer = outgoing::description(response.body_part())
-            .filter(|answer| offer_answer::answers(&passage.offer, answer));
+            .filter(|answer| self.answers(passage.from.other(), answer));
         let Some(answer) = answer else {
             self.passage = Some(passage);
             self.refuse_passage(cx, 500, "bad-answer");

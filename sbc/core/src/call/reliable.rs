@@ -21,7 +21,7 @@ use sbc_sip::{
 use super::{Call, CallTimer, ability, early::Fork};
 use crate::{
     context::Context,
-    offer_answer, outgoing,
+    outgoing,
     timers::TimerKey,
     transactions::{self, Owner, T1, TIMEOUT},
 };
@@ -331,7 +331,7 @@ impl Call {
         let Some(offer) = self.take_early_offer() else {
             return;
         };
-        let answer = brought.filter(|answer| offer_answer::answers(&offer, answer));
+        let answer = brought.filter(|answer| self.answers(Side::A, answer));
         let Some(answer) = answer else {
             transactions::respond_plain(cx, server, 488);
             self.refuse_exchange(cx, 500, "bad-answer");

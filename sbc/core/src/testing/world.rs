@@ -562,7 +562,9 @@ impl World {
                     );
                 }
                 assert!(
-                    self.streams.insert(stream, (a, b)).is_none(),
+                    self.streams
+                        .insert(stream, (a.clone(), b.clone()))
+                        .is_none(),
                     "a stream's name used twice"
                 );
                 self.prove(stream, Side::A, &a);
@@ -571,8 +573,8 @@ impl World {
             MediaCommand::Change { stream, side, leg } => {
                 let have = self.streams.get_mut(&stream).expect("a stream to change");
                 let old = match side {
-                    Side::A => std::mem::replace(&mut have.0, leg),
-                    Side::B => std::mem::replace(&mut have.1, leg),
+                    Side::A => std::mem::replace(&mut have.0, leg.clone()),
+                    Side::B => std::mem::replace(&mut have.1, leg.clone()),
                 };
                 if old.learn != leg.learn {
                     self.prove(stream, side, &leg);

@@ -12,6 +12,7 @@ mod refreshes;
 mod registrations;
 mod reinvite;
 mod reliable;
+mod sealed;
 mod session_timers;
 mod streams;
 mod torture;

@@ -13,7 +13,7 @@ fn hold_and_resume_pass_through_both_ways() {
         world.run(seconds(1));
         assert!(dialog(&mut world, other).remote_sdp.contains("a=sendonly"));
         assert!(dialog(&mut world, at).remote_sdp.contains("a=recvonly"));
-        let (a, b) = world.streams.values().next().copied().unwrap();
+        let (a, b) = world.streams.values().next().cloned().unwrap();
         let (holding, held) = if at == trunk { (a, b) } else { (b, a) };
         assert!(holding.receive && !holding.send, "{holding:?}");
         assert!(held.send && !held.receive, "{held:?}");
@@ -21,7 +21,7 @@ fn hold_and_resume_pass_through_both_ways() {
             agent.reinvite(now, gateway, 0, "sendrecv")
         });
         world.run(seconds(1));
-        let (a, b) = world.streams.values().next().copied().unwrap();
+        let (a, b) = world.streams.values().next().cloned().unwrap();
         assert!(a.receive && a.send && b.receive && b.send);
     }
     assert_eq!(world.leases.len(), 2);

@@ -174,7 +174,7 @@ fn an_offer_in_a_prack_reaches_the_callee_in_a_prack() {
     let ok = hand.response(CALLER, "PRACK");
     assert_eq!(ok.status(), Some(200));
     assert!(ok.body.contains("a=recvonly") && ok.body.contains("IN IP4 198.51.100.1"));
-    let (a, _) = hand.world.streams.values().next().copied().unwrap();
+    let (a, _) = hand.world.streams.values().next().cloned().unwrap();
     assert_eq!(a.send_to.map(|to| to.port()), Some(45_000));
 }
 
@@ -223,7 +223,7 @@ fn of_two_early_dialogs_the_one_that_speaks_last_is_heard() {
     let one = Hand::moved(&hand.sdp(CALLEE, "sendrecv"), 41_000);
     let two = Hand::moved(&hand.sdp(CALLEE, "sendrecv"), 42_000);
     let heard = |hand: &Hand| {
-        let (_, b) = hand.world.streams.values().next().copied().unwrap();
+        let (_, b) = hand.world.streams.values().next().cloned().unwrap();
         b.send_to.map(|to| to.port())
     };
     hand.answer(CALLEE, &invite, 183, "one", &[], Some(&one));

@@ -32,7 +32,7 @@ fn an_early_update_passes_both_ways_and_moves_the_media() {
     let answer = Hand::moved(&hand.sdp(CALLER, "sendrecv"), 44_000);
     hand.answer(CALLER, &update, 200, "", &[], Some(&answer));
     assert_eq!(hand.statuses(CALLEE, "UPDATE"), [200]);
-    let (a, b) = hand.world.streams.values().next().copied().unwrap();
+    let (a, b) = hand.world.streams.values().next().cloned().unwrap();
     assert_eq!(a.send_to.map(|to| to.port()), Some(44_000));
     assert_eq!(b.send_to.map(|to| to.port()), Some(43_000));
 
@@ -118,13 +118,13 @@ fn an_update_passes_as_update_or_as_reinvite() {
 fn a_refused_update_leaves_the_session_as_it_was() {
     let mut hand = Hand::new(244);
     let (dialog, ok) = hand.talk(&[UPDATE], &[UPDATE]);
-    let before = hand.world.streams.values().next().copied().unwrap();
+    let before = hand.world.streams.values().next().cloned().unwrap();
     let offer = Hand::moved(&hand.sdp(CALLER, "sendonly"), 45_000);
     hand.request(CALLER, &ok, "UPDATE", &[], Some(&offer));
     let passed = hand.last(CALLEE, "UPDATE");
     hand.answer(CALLEE, &passed, 488, "", &[], None);
     assert_eq!(hand.response(CALLER, "UPDATE").status(), Some(488));
-    let after = hand.world.streams.values().next().copied().unwrap();
+    let after = hand.world.streams.values().next().cloned().unwrap();
     assert_eq!(
         (before.0.send_to, before.0.send),
         (after.0.send_to, after.0.send)
