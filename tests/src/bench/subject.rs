@@ -157,5 +157,6 @@ fn leg(lease: u64, phone: SocketAddr) -> LegMedia {
         receive: true,
         send: true,
         clock_hz: 8000,
+        security: None,
     }
 }
