@@ -1,7 +1,7 @@
 //! The shell: descriptors, clock, threads; no decision longer than an if.
 //!
-//! One signalling thread runs the core, one media thread for each core relays, one health thread tells the firewall that
-//! all of them move. Every descriptor comes from another process by message; nothing is opened here.
+//! One signalling thread runs the core, one media thread for each core relays, a few threads do TLS handshakes, one health
+//! thread tells the firewall that signalling and media move. Every descriptor comes from another process by message; nothing is opened here.
 //!
 //! | module | noun |
 //! |---|---|
@@ -9,6 +9,9 @@
 //! | [`signalling`] | the signalling thread: inputs in, outputs out |
 //! | [`engine`] | the core as the shell sees it |
 //! | [`media`] | the media threads |
+//! | [`stack`] | TLS and WebSocket between a connection and SIP |
+//! | [`tls`] | certificates, verification, handshake threads |
+//! | [`websocket`] | SIP over WebSocket |
 //! | [`health`] | the health thread |
 //! | [`link`] | message channels to other processes |
 //! | [`socket`] | lent descriptors |
@@ -19,4 +22,7 @@ pub mod link;
 pub mod media;
 pub mod signalling;
 pub mod socket;
+pub mod stack;
 pub mod start;
+pub mod tls;
+pub mod websocket;

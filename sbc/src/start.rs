@@ -13,10 +13,17 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{health::Pulse, media::pool::Pool, signalling};
+use crate::{
+    health::Pulse,
+    media::pool::Pool,
+    signalling::{self, Handshaking},
+    tls::{desk::Desk, handshakes::Handshakes, profile},
+};
 
 /// Events of the media threads that wait for the core.
 const MEDIA_EVENTS: usize = 4096;
+/// Outcomes of handshakes that wait for the signalling thread.
+const OUTCOMES: usize = 256;
 
 /// Serves until init says stop. Every error ends the process: init starts it again.
 ///
@@ -38,15 +45,35 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::start(thread::available_parallelism()?.get(), &sender)?;
     let pulse = Pulse::default();
     pulse.start(pool.counters())?;
+    let handshaking = handshaking()?;
     let mut seed = [0; 32];
     sandbox::random::fill(&mut seed)?;
     sandbox::seal(&profile)?;
     // The settings may come again, the core is made once: its seed is used once.
     let factory = Box::new(move |settings, now, unix_ms| Core::new(settings, seed, now, unix_ms));
     runtime.block_on(signalling::serve(
-        control, factory, pool, events, pulse, terminate,
+        control,
+        factory,
+        pool,
+        events,
+        handshaking,
+        pulse,
+        terminate,
     ))?;
     Ok(())
+}
+
+/// The handshake threads: two at least, because each may wait for the keyholder.
+fn handshaking() -> Result<Handshaking, Box<dyn std::error::Error>> {
+    profile::prime()?;
+    let desk = Desk::default();
+    let (sender, outcomes) = mpsc::channel(OUTCOMES);
+    let threads = thread::available_parallelism()?.get().max(2);
+    Ok(Handshaking {
+        threads: Handshakes::start(threads, &sender)?,
+        desk,
+        outcomes,
+    })
 }
 
 /// Lines go to the pipe that init reads. If init is behind, they are lost: a line must never stop a call.

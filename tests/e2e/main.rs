@@ -10,6 +10,7 @@ mod faults;
 mod interop;
 mod media;
 mod peers;
+mod secure;
 mod torture;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         torture::TESTS,
         peers::TESTS,
         interop::TESTS,
+        secure::TESTS,
         faults::TESTS,
     ]
     .into_iter()

@@ -12,4 +12,5 @@ pub mod lab;
 pub mod machine;
 pub mod parties;
 pub mod scan;
+pub mod secure_agent;
 pub mod tone;

@@ -104,12 +104,18 @@ fn the_laboratory_is_as_its_contract_says() {
         [
             "external sip-udp 5060",
             "external sip-tcp 5060",
+            "external sip-tls 5061",
+            "external wss 443",
             "internal sip-udp 5060",
             "internal sip-tcp 5060",
             "management management-https 8443"
         ]
     );
-    assert!(lab.listeners.iter().all(|l| l.service != Service::SipTls));
+    assert!(
+        lab.listeners
+            .iter()
+            .all(|l| l.service.is_sip_over_tls() != l.certificates.is_empty())
+    );
     let trunk = lab.trunks.get(1).expect("trunk2");
     assert_eq!(
         trunk.addresses.first().map(ToString::to_string).as_deref(),

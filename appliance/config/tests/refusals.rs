@@ -334,7 +334,7 @@ fn listeners_and_peers_must_fit_their_zones() {
     one(
         "zone = \"management\"",
         "zone = \"carrier\"",
-        "listener[4].zone",
+        "listener[6].zone",
         "management zone only",
     );
     one(
@@ -387,7 +387,7 @@ fn no_sip_is_spoken_in_the_management_zone() {
     let errors = refused(&text);
     assert_eq!(
         errors.first().map(|error| error.key.as_str()),
-        Some("listener[4].zone"),
+        Some("listener[6].zone"),
         "{}",
         list(&errors)
     );

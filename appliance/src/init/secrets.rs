@@ -1,4 +1,4 @@
-//! Secrets that a configuration needs and nobody gave: the API token, and key and certificate of the management pages. Made
+//! Secrets that a configuration needs and nobody gave: the API token, keys and certificates of management pages and SIP. Made
 //! here, where randomness is the kernel's, and stored with the revision that needs them.
 
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ impl Prepared {
     pub(super) fn make(document: &Document) -> Result<Self, SecretError> {
         Ok(Self {
             names: names(document),
-            pem: SecretBytes(certificate(document)?.into_bytes()),
+            pem: certificate(names(document))?,
         })
     }
 
@@ -103,23 +103,31 @@ pub(super) fn complete(
     if !has(&given, &document.management.certificate) {
         let pem = match prepared.filter(|prepared| prepared.fits(document)) {
             Some(prepared) => prepared.pem.clone(),
-            None => SecretBytes(certificate(document)?.into_bytes()),
+            None => certificate(names(document))?,
         };
         given.push((document.management.certificate.clone(), pem));
+    }
+    // A listener answers from the first start; its telephones believe it once it has a certificate that they know.
+    for listener in &document.listeners {
+        for name in &listener.certificates {
+            if !has(&given, name) {
+                let zone = document.zone(&listener.zone);
+                let addresses = zone.map(|(_, zone)| zone.addresses());
+                let named = (document.sip.domain.clone(), addresses.unwrap_or_default());
+                given.push((name.clone(), certificate(named)?));
+            }
+        }
     }
     Ok(given)
 }
 
-/// Self-signed certificate and key for the management zone's addresses, as one PEM text.
-fn certificate(document: &Document) -> Result<String, SecretError> {
-    let (host, addresses) = names(document);
-    let mut parameters = CertificateParams::new(vec![host])?;
+/// Self-signed certificate and key for this name and these addresses, as one PEM text.
+fn certificate((host, addresses): (String, Vec<IpAddr>)) -> Result<SecretBytes, SecretError> {
+    let mut parameters = CertificateParams::new(vec![host.clone()])?;
     parameters
         .subject_alt_names
         .extend(addresses.into_iter().map(SanType::IpAddress));
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, document.host.name.as_str());
+    parameters.distinguished_name.push(DnType::CommonName, host);
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // Clocks of new machines are wrong, so validity begins long ago; browsers refuse more than a person can trust anyway,
@@ -128,7 +136,9 @@ fn certificate(document: &Document) -> Result<String, SecretError> {
     parameters.not_after = rcgen::date_time_ymd(2049, 12, 31);
     let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
     let certificate = parameters.self_signed(&key)?;
-    Ok(certificate.pem() + &key.serialize_pem())
+    Ok(SecretBytes(
+        (certificate.pem() + &key.serialize_pem()).into_bytes(),
+    ))
 }
 
 /// SHA-256 of the first certificate of a PEM text as browsers print it, `AB:CD:…`; `None` if there is none.

@@ -159,7 +159,7 @@ mod tests {
     fn the_laboratory_grants_what_it_names_and_nothing_else() {
         let document = lab();
         let permissions = permissions(&document, &Policy::of(&document));
-        assert_eq!(permissions.listen.len(), 5);
+        assert_eq!(permissions.listen.len(), 7);
         // Registrar and two trunks, two addresses each.
         assert_eq!(permissions.connect.len(), 6 + document.host.ntp.len());
         assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));

@@ -186,7 +186,7 @@ mod tests {
             settings.zones.iter().map(|z| z.id.0).collect::<Vec<_>>(),
             [0, 1, 2]
         );
-        assert_eq!(settings.listeners.len(), 4);
+        assert_eq!(settings.listeners.len(), 6);
         assert!(
             settings
                 .listeners

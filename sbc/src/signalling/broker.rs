@@ -12,7 +12,7 @@ use sbc_core::{BrokerAnswer, Input};
 
 use super::{
     Shared, Task,
-    connection::Connection,
+    connection::{Connection, Origin},
     shell::{Peer, log},
     udp::UdpListener,
 };
@@ -20,6 +20,7 @@ use crate::{
     engine::Engine,
     link::{Link, LinkError},
     socket::SocketError,
+    stack::Stack,
 };
 
 /// Talks to the firewall by this channel from now on.
@@ -192,16 +193,33 @@ fn accepted<E: Engine + 'static>(
             &[("reason", "limit".to_owned())],
         );
     }
-    match start_connection(shared, descriptors) {
-        Ok(connection) => {
-            let opened = Input::StreamOpened {
-                connection,
-                zone,
-                transport,
-                local,
-                peer,
-            };
-            shared.borrow_mut().handle(opened);
+    let stack = {
+        let mut shell = shared.borrow_mut();
+        match shell
+            .secure
+            .accept((zone, transport), local.port(), peer.ip())
+        {
+            Ok(stack) => stack,
+            Err(reason) => return shell.no_stack(reason, peer),
+        }
+    };
+    let open = stack.is_open();
+    let origin = Origin::Accepted {
+        zone,
+        transport,
+        local,
+        peer,
+    };
+    match start_connection(shared, descriptors, stack, origin) {
+        Ok(id) => {
+            let mut shell = shared.borrow_mut();
+            if !shell.secure.is_peer(zone, peer.ip()) {
+                shell.unproved.insert(id);
+                shell.make_room();
+            }
+            if open {
+                shell.opened(id);
+            }
         }
         Err(error) => log(
             Severity::Error,
@@ -221,35 +239,48 @@ fn connected<E: Engine + 'static>(
     let Some(asked) = shared.borrow_mut().asked.remove(&id) else {
         return stray(id);
     };
-    let started = if asked.transport == Transport::Udp {
-        Err(SocketError::Count)
-    } else {
-        start_connection(shared, descriptors)
+    let refused = |shared: &Shared<E>, error: &dyn std::fmt::Display| {
+        let answer = unusable(id, error);
+        shared.borrow_mut().handle(Input::Broker(answer));
     };
-    let answer = match started {
-        Ok(connection) => BrokerAnswer::Connected {
-            id,
-            connection,
-            local,
-            peer,
-        },
-        Err(error) => unusable(id, &error),
+    if asked.transport == Transport::Udp {
+        return refused(shared, &SocketError::Count);
+    }
+    let stack = shared
+        .borrow()
+        .secure
+        .connect((asked.zone, asked.transport), peer);
+    let stack = match stack {
+        Ok(stack) => stack,
+        Err(reason) => return refused(shared, &reason),
     };
-    shared.borrow_mut().handle(Input::Broker(answer));
+    let open = stack.is_open();
+    match start_connection(
+        shared,
+        descriptors,
+        stack,
+        Origin::Asked { id, local, peer },
+    ) {
+        Ok(connection) if open => shared.borrow_mut().opened(connection),
+        Ok(connection) => shared.borrow_mut().begin(connection),
+        Err(error) => refused(shared, &error),
+    }
 }
 
 fn start_connection<E: Engine + 'static>(
     shared: &Shared<E>,
     descriptors: Vec<OwnedFd>,
+    stack: Stack,
+    origin: Origin,
 ) -> Result<sbc_core::ConnectionId, SocketError> {
     let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| SocketError::Count)?;
     let id = shared.borrow_mut().name_connection();
-    let connection = Connection::start(shared, id, descriptor)?;
+    let connection = Connection::start(shared, id, descriptor, stack, origin)?;
     shared.borrow_mut().connections.insert(id, connection);
     Ok(id)
 }
 
-fn unusable(id: RequestId, error: &SocketError) -> BrokerAnswer {
+fn unusable(id: RequestId, error: &dyn std::fmt::Display) -> BrokerAnswer {
     log(
         Severity::Error,
         "lent-socket-unusable",

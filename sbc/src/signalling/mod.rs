@@ -6,12 +6,14 @@
 //! | [`shell`] | the core and everything that it may use |
 //! | [`udp`] | SIP listeners over UDP |
 //! | [`connection`] | SIP connections |
+//! | [`secure`] | their TLS and WebSocket, certificates |
 //! | [`broker`] | answers of the firewall and their descriptors |
 //! | [`peers`] | the other processes: init, journal, keyholder, management |
 
 pub mod broker;
 pub mod connection;
 pub mod peers;
+pub mod secure;
 pub mod shell;
 pub mod udp;
 
@@ -28,6 +30,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
+pub use secure::Handshaking;
+use secure::Secure;
 pub use shell::{Factory, Shell};
 
 use crate::{engine::Engine, health::Pulse, media::pool::Pool};
@@ -69,6 +73,7 @@ pub async fn serve<E: Engine + 'static>(
     factory: Factory<E>,
     pool: Pool,
     events: mpsc::Receiver<MediaEvent>,
+    handshaking: Handshaking,
     pulse: Pulse,
     terminate: Signal,
 ) -> Result<(), crate::link::LinkError> {
@@ -76,10 +81,16 @@ pub async fn serve<E: Engine + 'static>(
     local
         .run_until(async move {
             let (timer, finished) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let Handshaking {
+                desk,
+                threads,
+                outcomes,
+            } = handshaking;
             let shell = Shell::new(
                 factory,
                 pool,
                 pulse.clone(),
+                Secure::new(desk, threads),
                 Rc::clone(&timer),
                 Rc::clone(&finished),
             );
@@ -89,6 +100,7 @@ pub async fn serve<E: Engine + 'static>(
                 Task::spawn(beat(pulse)),
                 Task::spawn(tell_wall_clock(Rc::clone(&shared))),
                 Task::spawn(hear_media(Rc::clone(&shared), events)),
+                Task::spawn(secure::hear(Rc::clone(&shared), outcomes)),
             ];
             peers::ready(&control)?;
             peers::obey(&shared, control, terminate).await;
@@ -133,6 +145,7 @@ async fn tell_wall_clock<E: Engine>(shared: Shared<E>) {
         seconds.tick().await;
         let mut shell = shared.borrow_mut();
         shell.handle(Input::WallClock { unix_ms: unix_ms() });
+        shell.secure.refill();
         shell.flush();
     }
 }

@@ -10,7 +10,6 @@ use broker_proto::{
     status::{FromStatus, ToStatus},
 };
 use sandbox::channel::Channel;
-use sbc_core::Input;
 use tokio::signal::unix::Signal;
 
 use super::{
@@ -91,10 +90,14 @@ fn attach<E: Engine + 'static>(
             shared.borrow_mut().peers.journal = Some(peer);
         }
         (Role::Keyholder, ChannelKind::Keyholder) => {
+            let channel = link.share();
             let peer = peer(shared, link, |shell, answer: FromKeyholder, _| {
-                shell.handle(Input::Keyholder(answer))
+                shell.keyholder_says(answer);
             });
-            shared.borrow_mut().peers.keyholder = Some(peer);
+            let mut shell = shared.borrow_mut();
+            shell.secure.desk.set_channel(Some(channel));
+            shell.peers.keyholder = Some(peer);
+            shell.ask_certificates();
         }
         (Role::Management, ChannelKind::Status) => {
             let peer = peer(shared, link, status);

@@ -1,7 +1,7 @@
 //! The core and everything that it may use. One for the process.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     rc::Rc,
     time::Instant,
@@ -18,7 +18,7 @@ use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
 use sbc_media::relay::{MediaCommand, MediaEvent};
 use tokio::sync::Notify;
 
-use super::{Task, connection::Connection, udp::UdpListener};
+use super::{Task, connection::Connection, secure::Secure, udp::UdpListener};
 use crate::{
     engine::Engine,
     health::Pulse,
@@ -67,6 +67,14 @@ pub(super) struct ShellCounters {
     pub(super) connections_refused: u64,
     pub(super) connections_idle: u64,
     pub(super) connections_choked: u64,
+    /// Of strangers that nothing was ever sent to, for room for newer ones.
+    pub(super) connections_evicted: u64,
+    pub(super) handshakes: u64,
+    pub(super) handshakes_failed: u64,
+    pub(super) handshakes_late: u64,
+    /// All threads were busy, and more waited than may.
+    pub(super) handshakes_shed: u64,
+    pub(super) websockets_refused: u64,
     pub(super) records_lost: u64,
     pub(super) broker_lost: u64,
 }
@@ -80,7 +88,10 @@ pub struct Shell<E> {
     pub(super) peers: Peers,
     pub(super) listeners: BTreeMap<SocketAddr, UdpListener>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    /// Accepted from strangers, and nothing was sent by them yet, in the order of their age. Half-open ones among them.
+    pub(super) unproved: BTreeSet<ConnectionId>,
     next_connection: u64,
+    pub(super) secure: Secure,
     pub(super) asked: BTreeMap<RequestId, Asked>,
     pub(super) limits: Option<Limits>,
     aftermath: VecDeque<Aftermath>,
@@ -96,10 +107,11 @@ impl<E: Engine> Shell<E> {
     /// A shell without core, channels and sockets. `timer` is told when the core wants to be woken earlier, `finished`
     /// when an orderly stop is done.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         factory: Factory<E>,
         pool: Pool,
         pulse: Pulse,
+        secure: Secure,
         timer: Rc<Notify>,
         finished: Rc<Notify>,
     ) -> Self {
@@ -111,7 +123,9 @@ impl<E: Engine> Shell<E> {
             peers: Peers::default(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
+            unproved: BTreeSet::new(),
             next_connection: 0,
+            secure,
             asked: BTreeMap::new(),
             limits: None,
             aftermath: VecDeque::new(),
@@ -138,6 +152,7 @@ impl<E: Engine> Shell<E> {
     pub(super) fn configure(&mut self, settings: Box<Settings>) {
         let now = Instant::now();
         self.limits = Some(settings.limits);
+        self.secure(&settings);
         self.listeners.retain(|local, listener| {
             let configured = settings.listeners.iter().any(|wanted| {
                 wanted.zone == listener.zone
@@ -201,8 +216,24 @@ impl<E: Engine> Shell<E> {
 
     /// Drops a connection and tells the core. Nothing, if it is gone already.
     pub(super) fn close_connection(&mut self, id: ConnectionId) {
-        if self.connections.remove(&id).is_some() {
-            self.handle(Input::StreamClosed { connection: id });
+        self.unproved.remove(&id);
+        if let Some(connection) = self.connections.remove(&id) {
+            self.gone(id, connection);
+        }
+    }
+
+    /// Closes the oldest connections of strangers that got no answer, beyond half of all that there may be: whoever comes
+    /// now to speak SIP finds room, however many others are held open for nothing.
+    pub(super) fn make_room(&mut self) {
+        let most = self
+            .limits
+            .map_or(0, |limits| limits.connections.div_ceil(2));
+        while self.unproved.len() as u64 > u64::from(most) {
+            let Some(oldest) = self.unproved.pop_first() else {
+                return;
+            };
+            self.counters.connections_evicted += 1;
+            self.close_connection(oldest);
         }
     }
 
@@ -237,6 +268,13 @@ impl<E: Engine> Shell<E> {
                 ("sip_connections_refused_total", own.connections_refused),
                 ("sip_connections_idle_total", own.connections_idle),
                 ("sip_connections_choked_total", own.connections_choked),
+                ("sip_connections_unproved", self.unproved.len() as u64),
+                ("sip_connections_evicted_total", own.connections_evicted),
+                ("tls_handshakes_total", own.handshakes),
+                ("tls_handshakes_failed_total", own.handshakes_failed),
+                ("tls_handshakes_shed_total", own.handshakes_shed),
+                ("sip_handshakes_late_total", own.handshakes_late),
+                ("websocket_refused_total", own.websockets_refused),
                 ("journal_records_lost_total", own.records_lost),
                 ("broker_lost_total", own.broker_lost),
                 ("media_leases", self.leases.len() as u64),
@@ -295,6 +333,7 @@ impl<E: Engine> Shell<E> {
                     .is_some_and(Connection::close)
                 {
                     self.connections.remove(&connection);
+                    self.unproved.remove(&connection);
                     self.aftermath.push_back(Aftermath::Closed(connection));
                 }
             }
@@ -324,6 +363,7 @@ impl<E: Engine> Shell<E> {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        self.unproved.remove(&id);
         if connection.write(bytes).is_err() {
             self.counters.connections_choked += 1;
             self.connections.remove(&id);

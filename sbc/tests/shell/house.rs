@@ -21,7 +21,13 @@ use broker_proto::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sandbox::channel::Channel;
-use sbc::{engine::Engine, health::Pulse, media::pool::Pool, signalling};
+use sbc::{
+    engine::Engine,
+    health::Pulse,
+    media::pool::Pool,
+    signalling::{self, Handshaking},
+    tls::{desk::Desk, handshakes::Handshakes},
+};
 use sbc_core::{BrokerAnswer, Input, Output};
 use sbc_media::relay::MediaEvent;
 use tokio::signal::unix::{SignalKind, signal};
@@ -139,9 +145,16 @@ impl House {
             let pool = Pool::start(1, &sender).unwrap();
             let pulse = Pulse::default();
             pulse.start(pool.counters()).unwrap();
+            let desk = Desk::default();
+            let (sender, outcomes) = tokio::sync::mpsc::channel(64);
+            let handshaking = Handshaking {
+                threads: Handshakes::start(2, &sender).unwrap(),
+                desk,
+                outcomes,
+            };
             let served = runtime.block_on(async {
                 let terminate = signal(SignalKind::terminate()).unwrap();
-                signalling::serve(child, factory, pool, events, pulse, terminate).await
+                signalling::serve(child, factory, pool, events, handshaking, pulse, terminate).await
             });
             served.map_err(|error| error.to_string())
         });
@@ -254,6 +267,15 @@ impl End {
 
     pub fn receive<T: serde::de::DeserializeOwned>(&self) -> Option<(T, Vec<OwnedFd>)> {
         self.receive_within(PATIENCE)
+    }
+
+    /// The next message; `None` when the far end is gone, or says nothing for so long.
+    pub fn next<T: serde::de::DeserializeOwned>(&self, time: Duration) -> Option<T> {
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::try_from(time).ok()?).ok()?;
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let received = self.0.recv(&mut buffer).ok()?;
+        broker_proto::decode(&buffer[..received.length]).ok()
     }
 
     /// `None`: nothing came.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod house;
+mod keyholder;
+mod secure;
 
 use std::{
     io::{Read, Write},

@@ -128,6 +128,10 @@ fn answers(names: &Names) -> bool {
     let ports = [
         (&names.external, "198.51.100.1:5060"),
         (&names.external, "[2001:db8:e::1]:5060"),
+        (&names.external, "198.51.100.1:5061"),
+        (&names.external, "[2001:db8:e::1]:5061"),
+        (&names.external, "198.51.100.1:443"),
+        (&names.external, "[2001:db8:e::1]:443"),
         (&names.internal, "192.0.2.1:5060"),
         (&names.internal, "[2001:db8:1::1]:5060"),
         (&names.management, "203.0.113.1:8443"),
@@ -212,9 +216,12 @@ pub fn write_secrets(state: &Path) -> io::Result<PathBuf> {
     let folder = state.join("secrets");
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    let bundle =
-        fs::read_to_string(pki.join("mgmt.pem"))? + &fs::read_to_string(pki.join("mgmt.key"))?;
-    fs::write(folder.join("management"), bundle)?;
+    for (name, file) in [("management", "mgmt"), ("sip", "sbc")] {
+        let certificate = fs::read_to_string(pki.join(format!("{file}.pem")))?;
+        let key = fs::read_to_string(pki.join(format!("{file}.key")))?;
+        fs::write(folder.join(name), certificate + &key)?;
+    }
+    fs::copy(pki.join("ca.pem"), folder.join("lab-ca"))?;
     let token = std::env::var("GH_API_TOKEN").unwrap_or_else(|_| API_TOKEN.into());
     fs::write(folder.join("api-token"), token)?;
     fs::write(folder.join("trunk2"), "trunk2-Pw-2000")?;

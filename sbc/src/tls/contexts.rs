@@ -1,0 +1,277 @@
+//! Settings and chains as rustls wants them, made anew when either changes; a handshake that has begun, and every
+//! connection after it, keeps what it began with.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use broker_proto::settings::{Listener, PeerTls, Settings, Transport, ZoneId};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection,
+    crypto::CryptoProvider,
+    pki_types::ServerName,
+    server::{NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::{
+    certificates::{Chain, Listeners, Shown, certified},
+    desk::Desk,
+    peer_name::PeerName,
+    profile,
+    verifier::PeerVerifier,
+};
+
+/// Why no handshake is begun. Each is a log line with this word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoContext {
+    /// The keyholder has not given the listener's certificates (yet).
+    #[error("no-certificate")]
+    NoCertificate,
+    /// A trunk's address, but nothing says what its certificate is, or who vouches for it.
+    #[error("trunk-without-authorities")]
+    NoAuthorities,
+    /// No such listener or far end.
+    #[error("not-configured")]
+    NotConfigured,
+}
+
+type Name = (ZoneId, Transport, u16);
+
+/// One for the process.
+pub struct Contexts {
+    provider: Arc<CryptoProvider>,
+    desk: Desk,
+    chains: BTreeMap<String, Chain>,
+    /// For everybody who is no trunk.
+    open: BTreeMap<Name, Arc<ServerConfig>>,
+    /// For the trunk of that index.
+    closed: BTreeMap<(Name, usize), Arc<ServerConfig>>,
+    trunks: BTreeMap<(ZoneId, IpAddr), usize>,
+    outward: BTreeMap<(ZoneId, SocketAddr), (Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl Contexts {
+    /// None yet.
+    #[must_use]
+    pub fn new(desk: Desk) -> Self {
+        Self {
+            provider: profile::provider(),
+            desk,
+            chains: BTreeMap::new(),
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            outward: BTreeMap::new(),
+        }
+    }
+
+    /// Names in the keyholder that these settings need.
+    #[must_use]
+    pub fn names(settings: &Settings) -> BTreeSet<String> {
+        let listeners = settings.listeners.iter().flat_map(|l| &l.certificates);
+        let peers = peers(settings).flat_map(|tls| tls.authorities.iter().chain(&tls.certificate));
+        listeners.chain(peers).cloned().collect()
+    }
+
+    /// What the keyholder gives under a name from now on; true if that is something new.
+    pub fn insert(&mut self, name: String, chain: Chain) -> bool {
+        let new = self.chains.get(&name) != Some(&chain);
+        self.chains.insert(name, chain);
+        new
+    }
+
+    /// Makes everything anew.
+    pub fn rebuild(&mut self, settings: &Settings) {
+        let needed = Self::names(settings);
+        self.chains.retain(|name, _| needed.contains(name));
+        (self.open, self.closed) = Default::default();
+        self.trunks = settings
+            .trunks
+            .iter()
+            .enumerate()
+            .flat_map(|(index, trunk)| {
+                let hosts = trunk.addresses.iter().map(SocketAddr::ip);
+                hosts.map(move |host| ((trunk.zone, host), index))
+            })
+            .collect();
+        for listener in settings
+            .listeners
+            .iter()
+            .filter(|l| l.transport.is_secure())
+        {
+            let keys: Vec<_> = listener
+                .certificates
+                .iter()
+                .filter_map(|name| self.certified(name))
+                .collect();
+            if !keys.is_empty() {
+                self.listener(settings, listener, Arc::new(Listeners::new(keys)));
+            }
+        }
+        self.outward = settings
+            .trunks
+            .iter()
+            .map(|trunk| (trunk.zone, trunk.transport, &trunk.addresses, &trunk.tls))
+            .chain(
+                settings
+                    .registrar
+                    .iter()
+                    .map(|pbx| (pbx.zone, pbx.transport, &pbx.addresses, &pbx.tls)),
+            )
+            .filter(|(_, transport, _, _)| transport.is_secure())
+            .filter_map(|(zone, _, addresses, tls)| Some((zone, addresses, tls.as_ref()?)))
+            .flat_map(|(zone, addresses, tls)| {
+                addresses
+                    .iter()
+                    .filter_map(move |peer| Some((zone, *peer, tls)))
+            })
+            .filter_map(|(zone, peer, tls)| Some(((zone, peer), self.to_peer(tls, peer)?)))
+            .collect();
+    }
+
+    /// The handshake of a connection that came from `peer` to `port`.
+    ///
+    /// # Errors
+    /// See [`NoContext`]: the connection is of no use.
+    pub fn accept(
+        &self,
+        (zone, transport): (ZoneId, Transport),
+        port: u16,
+        peer: IpAddr,
+    ) -> Result<Arc<ServerConfig>, NoContext> {
+        let name = (zone, transport, port);
+        let context = match self.trunks.get(&(zone, peer.to_canonical())) {
+            Some(index) => self
+                .closed
+                .get(&(name, *index))
+                .ok_or(NoContext::NoAuthorities),
+            None => self.open.get(&name).ok_or(NoContext::NoCertificate),
+        };
+        context.cloned()
+    }
+
+    /// The handshake of a connection to a far end of the configuration.
+    ///
+    /// # Errors
+    /// `NotConfigured`.
+    pub fn connect(
+        &self,
+        zone: ZoneId,
+        peer: SocketAddr,
+    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), NoContext> {
+        self.outward
+            .get(&(zone, peer))
+            .cloned()
+            .ok_or(NoContext::NotConfigured)
+    }
+
+    fn certified(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        certified(name, self.chains.get(name)?, &self.desk)
+    }
+
+    fn listener(
+        &mut self,
+        settings: &Settings,
+        listener: &Listener,
+        shown: Arc<dyn ResolvesServerCert>,
+    ) {
+        let name = (listener.zone, listener.transport, listener.port);
+        if let Some(context) = self.server(None, listener.transport, Arc::clone(&shown)) {
+            self.open.insert(name, context);
+        }
+        for (index, trunk) in settings.trunks.iter().enumerate() {
+            let tls = trunk.tls.as_ref().filter(|_| trunk.zone == listener.zone);
+            let verifier = tls.and_then(|tls| {
+                let hosts = trunk.addresses.iter().map(SocketAddr::ip);
+                self.verifier(tls, hosts)
+            });
+            if let Some(verifier) = verifier
+                && let Some(context) =
+                    self.server(Some(verifier), listener.transport, Arc::clone(&shown))
+            {
+                self.closed.insert((name, index), context);
+            }
+        }
+    }
+
+    fn server(
+        &self,
+        verifier: Option<Arc<PeerVerifier>>,
+        transport: Transport,
+        shown: Arc<dyn ResolvesServerCert>,
+    ) -> Option<Arc<ServerConfig>> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&profile::VERSIONS)
+            .ok()?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(shown);
+        if transport == Transport::Wss {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        // No session is resumed: no ticket key lies here that would open what was recorded.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        // A refusal here would be one at every handshake.
+        ServerConnection::new(Arc::new(config.clone())).ok()?;
+        Some(Arc::new(config))
+    }
+
+    fn to_peer(
+        &self,
+        tls: &PeerTls,
+        peer: SocketAddr,
+    ) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+        let verifier = self.verifier(tls, [peer.ip()].into_iter())?;
+        let names = names(tls, [peer.ip()].into_iter());
+        let server_name = names.first()?.server_name()?;
+        let shown = tls
+            .certificate
+            .as_ref()
+            .and_then(|name| self.certified(name));
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&profile::VERSIONS)
+            .ok()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(Shown(shown)));
+        config.resumption = rustls::client::Resumption::disabled();
+        Some((Arc::new(config), server_name))
+    }
+
+    fn verifier(
+        &self,
+        tls: &PeerTls,
+        hosts: impl Iterator<Item = IpAddr>,
+    ) -> Option<Arc<PeerVerifier>> {
+        let mut authorities = RootCertStore::empty();
+        for name in &tls.authorities {
+            let bundle = self.chains.get(name)?;
+            authorities.add_parsable_certificates(bundle.der.iter().cloned());
+        }
+        PeerVerifier::new(&self.provider, authorities, names(tls, hosts)).map(Arc::new)
+    }
+}
+
+/// Names that a peer's certificate may bear: the configured ones, else its addresses.
+fn names(tls: &PeerTls, hosts: impl Iterator<Item = IpAddr>) -> Vec<PeerName> {
+    if tls.names.is_empty() {
+        hosts.map(PeerName::Address).collect()
+    } else {
+        tls.names.iter().map(|name| PeerName::of(name)).collect()
+    }
+}
+
+fn peers(settings: &Settings) -> impl Iterator<Item = &PeerTls> {
+    let trunks = settings
+        .trunks
+        .iter()
+        .filter_map(|trunk| trunk.tls.as_ref());
+    let registrar = settings.registrar.iter();
+    trunks.chain(registrar.filter_map(|pbx| pbx.tls.as_ref()))
+}
