@@ -12,6 +12,7 @@ use broker_proto::{
     RequestId, Role,
     broker::{FromBroker, ToBroker},
     control::ChannelKind,
+    dialplan::TrunkPolicy,
     keyholder::FromKeyholder,
     settings::{Listener, PeerTls, Settings, Transport, Trunk, ZoneId},
 };
@@ -93,6 +94,7 @@ fn trunk(settings: &mut Settings) {
             certificate: Some("a".into()),
         }),
         registration: None,
+        policy: TrunkPolicy::default(),
     }];
 }
 
