@@ -12,9 +12,8 @@ use broker_proto::{
     RequestId, Role,
     broker::{FromBroker, ToBroker},
     control::ChannelKind,
-    dialplan::TrunkPolicy,
     keyholder::FromKeyholder,
-    settings::{Listener, PeerTls, Settings, Transport, Trunk, ZoneId},
+    settings::{Listener, PeerTls, Settings, Transport, Trunk, TrunkPolicy, ZoneId},
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
