@@ -121,6 +121,18 @@ pub struct Rewrite {
     pub prepend: String,
 }
 
+/// What becomes of a REFER from a peer (RFC 3515), and whether it may replace a party by Replaces (RFC 3891).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transfer {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It goes on to the far side of the call, in that side's names; resolved where that side takes none.
+    Pass,
+    /// The product calls the target with the referrer's rights and joins the legs.
+    Resolve,
+}
+
 /// A rule for what passes to and from some peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -154,6 +166,8 @@ pub struct Policy {
     pub video_codecs: Vec<String>,
     /// Codecs that never pass.
     pub denied_codecs: Vec<String>,
+    /// What becomes of its REFER.
+    pub transfer: Option<Transfer>,
     /// RFC 3329 with the mediasec parameter, as German carriers ask for it.
     pub mediasec: bool,
 }

@@ -13,8 +13,15 @@ use broker_proto::{
 use sbc_media::relay::{Side, StreamId};
 
 use crate::{
-    counters::Counters, identity::Identity, io::Output, requests::Requests,
-    surroundings::Surroundings, timers::Timers, transactions::Transactions, transport::Connections,
+    call::transfer::{Turn, Wish},
+    counters::Counters,
+    identity::Identity,
+    io::Output,
+    requests::Requests,
+    surroundings::Surroundings,
+    timers::Timers,
+    transactions::Transactions,
+    transport::Connections,
 };
 
 /// The surroundings of one input.
@@ -41,6 +48,10 @@ pub(crate) struct Context {
     wall: (Instant, u64),
     /// The registrar does not answer.
     pub(crate) registrar_away: bool,
+    /// Transfers that are asked for and not decided about.
+    pub(crate) wishes: VecDeque<Wish>,
+    /// What calls have to tell each other.
+    pub(crate) turns: VecDeque<Turn>,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -63,6 +74,8 @@ impl Context {
             over: BTreeSet::new(),
             wall: (now, 0),
             registrar_away: false,
+            wishes: VecDeque::new(),
+            turns: VecDeque::new(),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,

@@ -286,6 +286,7 @@ impl Core {
                 }
             }
         }
+        while self.take_turn() {}
         while let Some(id) = self.cx.over.pop_first() {
             self.cx.ending.remove(&id);
             self.let_go(id);
@@ -331,6 +332,10 @@ impl Core {
                     Task::Own => {
                         call.own_response(&mut self.cx, side, client, status, Some(&response))
                     }
+                    Task::Refer(server) => {
+                        call.refer_answered(&mut self.cx, side, server, status, Some(&response))
+                    }
+                    Task::Report => call.report_answered(&mut self.cx),
                 }
             }
             Owner::Registration(server) => {
@@ -369,7 +374,7 @@ impl Core {
                 Owner::Call {
                     call,
                     side,
-                    task: task @ (Task::Passage | Task::Own),
+                    task: task @ (Task::Passage | Task::Own | Task::Refer(_) | Task::Report),
                 },
                 failed,
             ) => {

@@ -32,6 +32,7 @@ const ABILITIES: Abilities<'static> = Abilities {
         ("application", "sdp"),
         ("application", "dtmf-relay"),
         ("application", "dtmf"),
+        ("message", "sipfrag"),
     ],
 };
 

@@ -15,7 +15,7 @@ use crate::{
     policy::{self, fields::Crossing},
     surroundings::Peer,
     target::{self, Way},
-    transactions,
+    transactions, transfer,
     transport::NextHop,
 };
 
@@ -50,6 +50,36 @@ impl Core {
             self.refuse(source, request, 403, "not-the-account");
             return;
         }
+        let replaced = match transfer::wanted(request) {
+            Some(replaces) => match self.replaced_by(source, replaces) {
+                Ok(replaced) => Some(replaced),
+                Err((status, reason)) => {
+                    self.refuse(source, request, status, reason);
+                    return;
+                }
+            },
+            None => None,
+        };
+        if replaced.is_some() {
+            if self.too_many(source, request) {
+                return;
+            }
+            let Some(server) = self.serve(source, request) else {
+                return;
+            };
+            transactions::respond_plain(&mut self.cx, server, 100);
+            let way = transfer::nowhere();
+            self.begin(
+                source,
+                request,
+                server,
+                way,
+                (calling, called),
+                offer,
+                replaced,
+            );
+            return;
+        }
         let found = target::find(
             &mut self.cx,
             &self.registration.bindings,
@@ -71,7 +101,7 @@ impl Core {
             return;
         };
         transactions::respond_plain(&mut self.cx, server, 100);
-        self.begin(source, request, server, way, (calling, called), offer);
+        self.begin(source, request, server, way, (calling, called), offer, None);
     }
 
     /// Rates and numbers of calls.
@@ -118,7 +148,10 @@ impl Core {
         way: Way,
         (calling, called): (String, String),
         offer: Option<sbc_sip::sdp::SessionDescription>,
+        replaced: Option<(u64, sbc_media::relay::Side)>,
     ) {
+        let callee =
+            replaced.and_then(|replaced| self.stand_in_for(replaced).map(|leg| (leg, replaced)));
         let id = self.cx.next_number();
         let (own, other) = (request.headers.to.clone(), request.headers.from.clone());
         let hop = NextHop::Flow(source.flow);
@@ -163,8 +196,14 @@ impl Core {
             calling,
             called,
             asked: Asked::of(&request.headers),
+            made_for: None,
+            referrer: None,
+            callee,
         };
         let call = Call::start(&mut self.cx, id, start);
         self.calls.insert(id, call);
+        if let Some(replaced) = replaced {
+            self.take_over(id, replaced);
+        }
     }
 }

@@ -54,6 +54,7 @@ mod target;
 mod testing;
 mod timers;
 mod transactions;
+mod transfer;
 mod transport;
 mod trunk_registration;
 

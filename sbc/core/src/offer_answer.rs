@@ -142,6 +142,27 @@ fn clock_hz(media: &Media) -> u32 {
     })
 }
 
+/// A description with every stream both ways, so that a new party does not find the far end on hold. `host`: where it is,
+/// if it held by an unspecified address.
+pub(crate) fn resumed(description: &SessionDescription, host: IpAddr) -> SessionDescription {
+    let mut resumed = description.clone();
+    let direction = |attribute: &Attribute| matches!(attribute, Attribute::Direction(_));
+    resumed.attributes.retain(|one| !direction(one));
+    let somewhere = |connection: &Connection| {
+        connection
+            .ip()
+            .is_some_and(|address| !address.is_unspecified())
+    };
+    if !resumed.connection.as_ref().is_some_and(somewhere) {
+        resumed.connection = Some(Connection::new(host));
+    }
+    for line in &mut resumed.media {
+        line.attributes.retain(|one| !direction(one));
+        line.connections.retain(somewhere);
+    }
+    resumed
+}
+
 /// Our descriptions on one leg: one session, one more version for each change.
 pub(crate) struct OwnDescription {
     session: u64,

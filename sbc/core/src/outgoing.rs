@@ -30,7 +30,7 @@ use crate::{
 /// The name that we show; never a version.
 const PRODUCT: &str = "Gatehouse";
 /// Methods that we understand.
-pub(crate) const ALLOW: [Method; 9] = [
+pub(crate) const ALLOW: [Method; 11] = [
     Method::Invite,
     Method::Ack,
     Method::Bye,
@@ -40,10 +40,18 @@ pub(crate) const ALLOW: [Method; 9] = [
     Method::Register,
     Method::Prack,
     Method::Update,
+    Method::Refer,
+    Method::Notify,
 ];
-/// Extensions that we understand wherever a request may require them.
-/// And what RFC 5626 and RFC 3327 want of a registrar.
-pub(crate) const EXTENSIONS: [&str; 4] = ["100rel", "timer", "outbound", "path"];
+/// Extensions that we understand wherever a request may require them, and what RFC 5626 and RFC 3327 want of a registrar.
+pub(crate) const EXTENSIONS: [&str; 6] = [
+    "100rel",
+    "timer",
+    "replaces",
+    "norefersub",
+    "outbound",
+    "path",
+];
 /// Characters of a display name that cross.
 const DISPLAY: usize = 128;
 
@@ -335,7 +343,7 @@ pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> 
     }
     if answer.allow {
         headers.push(Field::Allow(ALLOW.to_vec()));
-        headers.push(supported(&["timer"]));
+        headers.push(supported(&["timer", "replaces", "norefersub"]));
     }
     if answer.accept {
         headers.push(accept());
@@ -494,6 +502,8 @@ pub(crate) const fn method_word(method: &Method) -> &'static str {
         Method::Info => "INFO",
         Method::Prack => "PRACK",
         Method::Update => "UPDATE",
+        Method::Refer => "REFER",
+        Method::Notify => "NOTIFY",
         _ => "other",
     }
 }

@@ -33,12 +33,16 @@ impl Call {
             CallTimer::SessionA,
             CallTimer::SessionB,
             CallTimer::Again,
+            CallTimer::Referral,
+            CallTimer::Parting,
         ] {
             cx.timers.cancel(TimerKey::Call(self.id, timer));
         }
         for client in self.inviting.clone() {
             transactions::cancel(cx, client);
         }
+        self.tell_referrer(cx);
+        self.drop_transfer(cx);
         self.offer_lost(cx);
         self.own = None;
         self.ready = None;

@@ -201,6 +201,7 @@ impl Call {
         );
         let body = offer.and_then(|offer| self.own_description(cx, to, &offer));
         let session = self.session_header(cx, to, false);
+        let referrer = self.referred_by();
         let extensions = self.extensions(initial, body.is_some());
         let id = self.id;
         let (original, target) = (&self.original, &self.target);
@@ -213,6 +214,9 @@ impl Call {
         let cseq = leg.own_cseq();
         let contact = outgoing::contact(cx, &hop);
         outgoing::finish_invite(&mut request, contact, body);
+        if initial {
+            request.headers.fields.extend(referrer);
+        }
         request.headers.fields.extend(session);
         request.headers.push(outgoing::supported(&extensions));
         if initial && let Some(target) = target {

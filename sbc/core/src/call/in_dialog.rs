@@ -55,6 +55,8 @@ impl Call {
             Method::Info => self.info_request(cx, side, server, request),
             Method::Prack => self.prack(cx, server, request),
             Method::Update => self.update(cx, side, None, server, request),
+            Method::Refer => self.refer(cx, side, server, request),
+            Method::Notify => self.referral_news(cx, side, server, request),
             Method::Options => {
                 let answer = Answer {
                     status: StatusCode::OK,
@@ -123,6 +125,10 @@ impl Call {
         transactions::respond_plain(cx, server, 200);
         if let Some(leg) = self.leg_mut(side) {
             leg.over = true;
+        }
+        // A referrer may hang up as soon as it was promised its transfer.
+        if self.has_promised(side) {
+            return;
         }
         self.end(cx, if side == Side::A { "caller" } else { "callee" });
     }

@@ -164,6 +164,11 @@ impl Leg {
         later
     }
 
+    /// Where the far end is, as it says.
+    pub(crate) const fn target(&self) -> Option<&SipUri> {
+        self.remote_target.as_ref()
+    }
+
     /// CSeq of the last request that we sent.
     pub(crate) const fn own_cseq(&self) -> u32 {
         self.own_cseq

@@ -16,6 +16,8 @@
 //! | `own` | re-INVITE and UPDATE on our own account |
 //! | `securing` | which legs are sealed by keys |
 //! | `session_timer` | each leg's session timer |
+//! | `transfer` | REFER and its NOTIFY |
+//! | `join` | legs that change calls |
 //! | `ability` | what a far end can do |
 //! | `acknowledgement` | 2xx sent until its ACK comes |
 //! | `in_dialog` | BYE, CANCEL, INFO, OPTIONS and re-INVITE |
@@ -28,6 +30,7 @@ mod early;
 mod ending;
 mod exchange;
 mod in_dialog;
+pub(crate) mod join;
 pub(crate) mod leg;
 mod outcome;
 mod own;
@@ -35,6 +38,7 @@ mod passage;
 mod reliable;
 mod securing;
 pub(crate) mod session_timer;
+pub(crate) mod transfer;
 
 use std::{
     collections::VecDeque,
@@ -48,7 +52,7 @@ use broker_proto::{
 };
 use sbc_media::relay::{MediaEvent, Side};
 use sbc_sip::{
-    headers::{DisplayName, Field},
+    headers::{DisplayName, Field, NameAddr},
     message::Request,
     sdp::SessionDescription,
 };
@@ -71,6 +75,7 @@ use leg::Leg;
 use own::Own;
 use passage::Passage;
 use session_timer::{Asked, Session};
+use transfer::Referral;
 
 /// A call's timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,9 +100,13 @@ pub(crate) enum CallTimer {
     SessionB,
     /// An offer of our own is made again after a glare.
     Again,
+    /// A REFER that was passed on is heard of no more.
+    Referral,
+    /// A referrer that has nobody left does not hang up.
+    Parting,
 }
 
-const TIMERS: [CallTimer; 10] = [
+const TIMERS: [CallTimer; 12] = [
     CallTimer::Renew,
     CallTimer::Window,
     CallTimer::NoAnswer,
@@ -108,6 +117,8 @@ const TIMERS: [CallTimer; 10] = [
     CallTimer::SessionA,
     CallTimer::SessionB,
     CallTimer::Again,
+    CallTimer::Referral,
+    CallTimer::Parting,
 ];
 
 /// How long a callee may ring (RFC 3261 §16.6 wants more than three minutes of timer C).
@@ -180,6 +191,18 @@ pub(crate) struct Call {
     passage: Option<Passage>,
     /// A request on our own account.
     own: Option<Own>,
+    /// A transfer under way.
+    referral: Option<Referral>,
+    /// Whether a REFER came on leg A, on leg B.
+    referred: [bool; 2],
+    /// The other party has gone to its new one.
+    parting: bool,
+    /// The call whose REFER this one was made for.
+    made_for: Option<u64>,
+    /// Whom to name as referrer.
+    referrer: Option<NameAddr>,
+    /// The call and the leg of it that this one's caller replaces.
+    replaces: Option<(u64, Side)>,
     /// Session timers of both legs.
     sessions: [Session; 2],
     /// The 2xx that is ready and waits; with its description.
@@ -221,6 +244,12 @@ pub(crate) struct Start {
     pub(crate) called: String,
     /// What the INVITE says about the session's time.
     pub(crate) asked: Asked,
+    /// The call whose REFER it is for.
+    pub(crate) made_for: Option<u64>,
+    /// Who referred.
+    pub(crate) referrer: Option<NameAddr>,
+    /// A leg that stands for the callee until it comes over, and whom the caller replaces.
+    pub(crate) callee: Option<(Leg, (u64, Side))>,
 }
 
 impl Call {
@@ -242,6 +271,12 @@ impl Call {
             invite: (start.server, start.cseq),
             passage: None,
             own: None,
+            referral: None,
+            referred: [false; 2],
+            parting: false,
+            made_for: start.made_for,
+            referrer: start.referrer,
+            replaces: None,
             sessions: [Session::default(), Session::default()],
             ready: None,
             media: MediaSession::new(id, limits.media_timeout_seconds.saturating_mul(1000)),
@@ -272,7 +307,13 @@ impl Call {
         ));
         cx.timers
             .set(TimerKey::Call(id, CallTimer::NoAnswer), cx.now + NO_ANSWER);
-        call.next_target(cx);
+        match start.callee {
+            Some((leg, replaced)) => {
+                call.b = Some(leg);
+                call.replaces = Some(replaced);
+            }
+            None => call.next_target(cx),
+        }
         call
     }
 
@@ -343,6 +384,8 @@ impl Call {
             CallTimer::SessionA => self.session_timer(cx, Side::A),
             CallTimer::SessionB => self.session_timer(cx, Side::B),
             CallTimer::Again => self.again(cx),
+            CallTimer::Referral => self.referral_timer(),
+            CallTimer::Parting => self.end(cx, "transferred"),
             CallTimer::Reports => {
                 self.media.settle_all(cx);
                 self.write_end(cx);

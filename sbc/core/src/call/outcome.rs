@@ -13,6 +13,7 @@ use super::{
     Abandoned, Call, CallTimer, FORKS, Phase,
     exchange::Stage,
     reliable::{Heard, Provisional},
+    transfer::Turn,
 };
 use crate::{
     context::Context,
@@ -195,6 +196,15 @@ impl Call {
         let Some(tag) = response.headers.to.tag().map(|tag| tag.to_string()) else {
             return;
         };
+        // The leg has gone over to another call.
+        let call_id = response.headers.call_id.text();
+        if self
+            .leg(side)
+            .is_some_and(|leg| leg.call_id != call_id.as_str())
+        {
+            cx.turns.push_back(Turn::Again(Box::new(response)));
+            return;
+        }
         let awaited = current
             && self
                 .exchange
@@ -276,7 +286,7 @@ impl Call {
         let Some(leg) = self.leg_mut(side) else {
             return;
         };
-        if initial {
+        if initial && !leg.confirmed {
             leg.adopt_response(&response);
             leg.confirmed = true;
         } else {
@@ -413,7 +423,14 @@ impl Call {
         );
         if initial {
             self.status = told;
-            self.end(cx, "refused");
+            match self.replaces.take() {
+                Some((old, side)) => cx.turns.push_back(Turn::NotReplaced {
+                    new: self.id,
+                    old,
+                    side,
+                }),
+                None => self.end(cx, "refused"),
+            }
             return;
         }
         self.restore(cx);
@@ -471,7 +488,14 @@ impl Call {
             );
         }
         let fields = self.carried(cx, from.other(), &response.headers);
-        self.success_ready(cx, fields, body);
+        if self.made_for.is_some() {
+            self.answered_for_transfer(cx);
+        } else {
+            self.success_ready(cx, fields, body);
+        }
+        if let Some((old, _)) = self.replaces.take() {
+            cx.turns.push_back(Turn::Replaced(old));
+        }
         if initial {
             self.media.answered(cx);
             self.write_start(cx);

@@ -82,7 +82,7 @@ const fn timer(side: Side) -> CallTimer {
 }
 
 impl Call {
-    fn session(&mut self, side: Side) -> &mut Session {
+    pub(super) fn session(&mut self, side: Side) -> &mut Session {
         let [a, b] = &mut self.sessions;
         match side {
             Side::A => a,
@@ -227,6 +227,27 @@ impl Call {
     fn session_stops(&mut self, cx: &mut Context, side: Side) {
         self.session(side).running = None;
         cx.timers.cancel(TimerKey::Call(self.id, timer(side)));
+    }
+
+    /// A leg leaves this call: its clock goes with it.
+    pub(super) fn session_rests(&self, cx: &mut Context, side: Side) {
+        cx.timers.cancel(TimerKey::Call(self.id, timer(side)));
+    }
+
+    /// A leg has come to this call with its clock.
+    pub(super) fn session_goes_on(&mut self, cx: &mut Context, side: Side) {
+        let Some(running) = self.session(side).running else {
+            return;
+        };
+        let interval = Duration::from_secs(u64::from(running.seconds));
+        let before = if running.we_refresh {
+            interval / 2
+        } else {
+            margin(running.seconds)
+        };
+        let at = running.expires - before;
+        cx.timers
+            .set(TimerKey::Call(self.id, timer(side)), at.max(cx.now));
     }
 
     /// A refresh is due, or none came. RFC 4028 §10.

@@ -24,6 +24,7 @@ pub(crate) mod values;
 use broker_proto::{
     policy::{
         AddedField, AddressField, EventPackage, InfoKind, Party, Policy, PolicyField, Rewrite,
+        Transfer,
     },
     settings::ZoneId,
 };
@@ -246,6 +247,18 @@ impl<'a> Rules<'a> {
             },
             None => formats::Codecs::default(),
         }
+    }
+
+    /// What becomes of its REFER. Carriers transfer nothing unless the configuration says so.
+    pub(crate) fn transfer(&self) -> Transfer {
+        let usual = match self.kind {
+            Kind::Registrar => Transfer::Resolve,
+            Kind::Phone => Transfer::Pass,
+            Kind::Trunk => Transfer::Refuse,
+        };
+        self.policy
+            .and_then(|policy| policy.transfer)
+            .unwrap_or(usual)
     }
 
     /// Whether RFC 3329 with mediasec is spoken to it.

@@ -56,6 +56,10 @@ pub(crate) enum Task {
     Passage,
     /// A refresh or offer of our own.
     Own,
+    /// A REFER passed through, whose server transaction this is.
+    Refer(u64),
+    /// A NOTIFY about a transfer.
+    Report,
     /// A request passed through from the other leg, whose server transaction this is.
     Pass(u64),
 }

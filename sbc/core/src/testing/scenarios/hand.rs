@@ -148,6 +148,35 @@ impl Hand {
         self.request_numbered(end, model, method, cseq, fields, body)
     }
 
+    /// The same with a body of another type.
+    pub(super) fn request_typed(
+        &mut self,
+        end: usize,
+        model: &Message,
+        method: &str,
+        fields: &[(&str, &str)],
+        body: Option<&str>,
+        kind: &str,
+    ) {
+        self.cseq[end] += 1;
+        let (cseq, via) = (self.cseq[end], self.via(end));
+        let mut request =
+            Message::request(method, &crate::testing::bracketed(model.need("Contact")))
+                .with("Via", via)
+                .with("Max-Forwards", "70")
+                .with("From", model.need("From"))
+                .with("To", model.need("To"))
+                .with("Call-ID", model.need("Call-ID"))
+                .with("CSeq", format!("{cseq} {method}"));
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "Content-Type") {
+            request = request.with(name, *value);
+        }
+        if let Some(body) = body {
+            request = request.with_body(kind, body);
+        }
+        self.send(end, &request);
+    }
+
     pub(super) fn request_numbered(
         &mut self,
         end: usize,
@@ -192,6 +221,31 @@ impl Hand {
             }
         }
         dialog
+    }
+
+    /// A call of the PBX to a number outside, answered there: what the carrier got, what the PBX got.
+    pub(super) fn call_out(&mut self, says: &[(&str, &str)]) -> (Message, Message) {
+        self.cseq[CALLEE] += 1;
+        let via = self.via(CALLEE);
+        let sdp = Self::moved(&self.sdp(CALLEE, "sendrecv"), 48_000);
+        let invite = Message::request("INVITE", "sip:+49301234567@192.0.2.1")
+            .with("Via", via)
+            .with("Max-Forwards", "70")
+            .with("From", "<sip:1001@lab.test>;tag=consult")
+            .with("To", "<sip:+49301234567@192.0.2.1>")
+            .with("Call-ID", "secret-consult")
+            .with("CSeq", format!("{} INVITE", self.cseq[CALLEE]))
+            .with("Contact", format!("<sip:pbx@{}>", self.callee))
+            .with("Allow", "INVITE, ACK, BYE, REFER, NOTIFY")
+            .with_body("application/sdp", &sdp);
+        self.send(CALLEE, &invite);
+        let got = self.last(CALLER, "INVITE");
+        let answer = Self::moved(&self.sdp(CALLER, "sendrecv"), 47_000);
+        self.answer(CALLER, &got, 200, "target", says, Some(&answer));
+        let ok = self.response(CALLEE, "INVITE");
+        assert_eq!(ok.status(), Some(200));
+        self.request_numbered(CALLEE, &ok, "ACK", invite.cseq().0, &[], None);
+        (self.callee_dialog(&got, "target"), ok)
     }
 
     pub(super) fn inbox(&self, end: usize) -> &[Message] {

@@ -16,6 +16,7 @@ mod sealed;
 mod session_timers;
 mod streams;
 mod torture;
+mod transfers;
 mod trunks;
 mod updates;
 
