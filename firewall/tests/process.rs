@@ -386,6 +386,50 @@ fn a_silent_sbc_loses_its_pinholes_under_load_too() {
 }
 
 #[test]
+fn a_silent_sbc_hears_and_says_nothing_by_its_listener_until_it_speaks_again() {
+    if !is_root("silent listener") {
+        return;
+    }
+    let house = house();
+    go_first();
+    let sbc = house.sbc();
+    let listen = ToBroker::Listen {
+        id: ID,
+        zone: ZONE,
+        transport: Transport::Udp,
+        port: 5060,
+    };
+    let (_, fds) = ask(&sbc, &listen);
+    let socket = UdpSocket::from(fds.into_iter().next().unwrap());
+    socket.set_nonblocking(false).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let client = house
+        .outside
+        .run(|| UdpSocket::bind("198.51.100.10:5060").unwrap());
+    let mut buffer = [0; 100];
+    let mut hears = |word: &str| {
+        client
+            .send_to(word.as_bytes(), "198.51.100.1:5060")
+            .unwrap();
+        matches!(socket.recv(&mut buffer), Ok(length) if buffer[..length] == *word.as_bytes())
+    };
+    assert!(hears("first"));
+    send(&sbc, &ToBroker::Health { sequence: 1 });
+    let gone = until(|| socket.send_to(b"x", "198.51.100.10:5060").is_err());
+    println!("nothing is sent from {gone:?} after the last Health on");
+    assert!(gone < Duration::from_millis(100), "{gone:?}");
+    assert!(!hears("second"));
+    // The house's clock goes on: whoever is silent for 500 ms is condemned, so it starts anew.
+    let sbc = house.sbc();
+    let (_, again) = ask(&sbc, &listen);
+    assert!(!again.is_empty());
+    assert!(hears("third"), "the same socket, in use again");
+    house.stop();
+}
+
+#[test]
 fn a_firewall_that_is_killed_leaves_the_rules_and_its_successor_no_pinhole() {
     if !is_root("process restart") {
         return;
@@ -406,6 +450,18 @@ fn a_firewall_that_is_killed_leaves_the_rules_and_its_successor_no_pinhole() {
     assert_eq!(pinholes(&mut netlink), 0);
     let bans = netlink.elements(Set::BanHostAll, SetFamily::V4).unwrap();
     assert_eq!(bans, [vec![198, 51, 100, 66]], "bans live on");
+    let management = house.attach(Role::Management, ChannelKind::Status);
+    let list = ToStatus::Bans { id: ID, offset: 0 };
+    management.send(&encode(&list).unwrap(), &[]).unwrap();
+    let FromStatus::Bans { bans, .. } = receive(&management).0 else {
+        panic!("no bans")
+    };
+    assert_eq!(bans.len(), 1, "and are listed");
+    assert_eq!(bans[0].key, "198.51.100.66");
+    assert!(
+        (590..=600).contains(&bans[0].expires_in_seconds),
+        "{bans:?}"
+    );
     // The sbc still holds its socket: closed it is all the same.
     let alice = house
         .outside

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -112,6 +113,34 @@ impl Bans {
         };
         self.table.insert(vetted.name, ban);
         self.ends.insert((ends, vetted.name));
+    }
+
+    /// Enters what the kernel's sets still hold from an earlier life of the firewall: an element of `set` with its octets
+    /// and the time that is left to it. What is no ban is passed over.
+    pub fn remember(&mut self, now: Instant, set: Set, key: &[u8], left: Duration) {
+        let Some(key) = read(key) else { return };
+        let scope = match (set, key) {
+            (Set::BanHostSip, BanKey::Host(_)) | (Set::BanFlowSip, BanKey::Flow(_)) => {
+                BanScope::Signalling
+            }
+            (Set::BanHostAll, BanKey::Host(_)) | (Set::BanFlowAll, BanKey::Flow(_)) => {
+                BanScope::All
+            }
+            _ => return,
+        };
+        let name = (key, scope);
+        if self.table.len() >= MAX_BANS || self.table.contains_key(&name) {
+            return;
+        }
+        let ends = now + left;
+        let ban = Ban {
+            reason: "from before the firewall's restart".to_owned(),
+            asked_by: Role::Firewall,
+            asked: 1,
+            ends,
+        };
+        self.table.insert(name, ban);
+        self.ends.insert((ends, name));
     }
 
     /// Whether a source is banned from signalling.
@@ -239,6 +268,25 @@ fn parse(key: &str) -> Option<BanKey> {
         .map(BanKey::Host)
         .or_else(|_| key.parse().map(BanKey::Flow))
         .ok()
+}
+
+/// A key as the kernel has it: an address, with a port and two zero octets behind it if it is a flow's.
+fn read(key: &[u8]) -> Option<BanKey> {
+    let (address, rest): (IpAddr, &[u8]) = match key.len() {
+        4 | 8 => {
+            let (address, rest) = key.split_first_chunk::<4>()?;
+            (IpAddr::from(*address), rest)
+        }
+        16 | 20 => {
+            let (address, rest) = key.split_first_chunk::<16>()?;
+            (IpAddr::from(*address), rest)
+        }
+        _ => return None,
+    };
+    Some(match rest.first_chunk::<2>() {
+        None => BanKey::Host(address),
+        Some(port) => BanKey::Flow(SocketAddr::new(address, u16::from_be_bytes(*port))),
+    })
 }
 
 const fn scope_word(scope: BanScope) -> &'static str {
@@ -394,6 +442,42 @@ mod tests {
         assert_eq!(bans.lift(&key).len(), 1);
         assert!(bans.lift(&key).is_empty());
         assert!(bans.lift("no address").is_empty());
+    }
+
+    #[test]
+    fn bans_of_an_earlier_life_are_listed_under_their_keys_and_can_be_lifted() {
+        let mut bans = Bans::default();
+        let now = Instant::now();
+        let names = [
+            (host("198.51.100.66"), BanScope::All),
+            (host("2001:db8:e::66"), BanScope::Signalling),
+            (
+                BanKey::Flow("198.51.100.66:5060".parse().unwrap()),
+                BanScope::Signalling,
+            ),
+            (
+                BanKey::Flow("[2001:db8:e::66]:5061".parse().unwrap()),
+                BanScope::All,
+            ),
+        ];
+        for name in &names {
+            let element = element(name);
+            bans.remember(now, element.set, element.key(), Duration::from_secs(90));
+        }
+        bans.remember(now, Set::BanHostAll, &[1, 2, 3], Duration::from_secs(90));
+        let (list, _) = bans.list(now, 0);
+        assert_eq!(list.len(), 4);
+        for (key, scope) in &names {
+            let found = list.iter().any(|ban| {
+                ban.key == text(key)
+                    && ban.evidence.starts_with(scope_word(*scope))
+                    && ban.expires_in_seconds == 90
+            });
+            assert!(found, "{}: {list:?}", text(key));
+        }
+        assert_eq!(bans.lift("198.51.100.66").len(), 1);
+        bans.expire(now + Duration::from_secs(90));
+        assert!(bans.is_empty());
     }
 
     #[test]

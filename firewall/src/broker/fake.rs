@@ -7,6 +7,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    time::Duration,
 };
 
 use broker_proto::{
@@ -21,7 +22,10 @@ use super::{
         ZonePermissions,
     },
 };
-use crate::netlink::{Change, Element};
+use crate::{
+    netlink::{Change, Element},
+    nftables::names::{Set, SetFamily},
+};
 
 /// What a test sees and steers.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub(crate) struct World {
     pub(crate) bound: RefCell<BTreeSet<SocketAddr>>,
     pub(crate) foreign_ports: RefCell<BTreeSet<u16>>,
     pub(crate) shut: RefCell<BTreeSet<SocketAddr>>,
+    pub(crate) withheld: RefCell<BTreeSet<SocketAddr>>,
+    pub(crate) timed: RefCell<Vec<(Element, Duration)>>,
     pub(crate) aimed: RefCell<Vec<(SocketAddr, Option<SocketAddr>)>>,
     pub(crate) arriving: RefCell<VecDeque<SocketAddr>>,
     pub(crate) live: RefCell<Vec<IpAddr>>,
@@ -138,6 +144,31 @@ impl Kernel for Fake {
             .borrow_mut()
             .push((socket.binding.local, peer));
         Ok(())
+    }
+
+    fn withhold(
+        &mut self,
+        socket: &FakeSocket,
+        _binding: &Binding,
+        withheld: bool,
+    ) -> io::Result<()> {
+        let mut all = self.world.withheld.borrow_mut();
+        if withheld {
+            all.insert(socket.binding.local);
+        } else {
+            all.remove(&socket.binding.local);
+        }
+        Ok(())
+    }
+
+    fn timed(&mut self, set: Set, family: SetFamily) -> io::Result<Vec<(Vec<u8>, Duration)>> {
+        let timed = self.world.timed.borrow();
+        let here = timed
+            .iter()
+            .filter(|(element, _)| (element.set, element.family) == (set, family));
+        Ok(here
+            .map(|(element, left)| (element.key().to_vec(), *left))
+            .collect())
     }
 
     fn shut(&mut self, socket: &FakeSocket) {

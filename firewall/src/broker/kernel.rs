@@ -3,9 +3,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
-use crate::netlink::Change;
+use crate::{
+    netlink::Change,
+    nftables::names::{Set, SetFamily},
+};
 
 /// How a socket is to be made: everything that ties it to its purpose before anybody holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,18 @@ pub trait Kernel {
         peer: Option<SocketAddr>,
     ) -> io::Result<()>;
 
+    /// Takes a bound socket out of use, or back into it; every copy of it. While it is out, nothing arrives at it and no rule
+    /// lets it send.
+    ///
+    /// # Errors
+    /// As the system says: the device is gone.
+    fn withhold(
+        &mut self,
+        socket: &Self::Socket,
+        binding: &Binding,
+        withheld: bool,
+    ) -> io::Result<()>;
+
     /// Shuts a socket in both directions, every copy of it, for ever.
     fn shut(&mut self, socket: &Self::Socket);
 
@@ -93,6 +109,12 @@ pub trait Kernel {
     /// # Errors
     /// As the kernel says.
     fn change(&mut self, changes: &[Change]) -> io::Result<()>;
+
+    /// Keys of a set's elements that end by themselves, and the time that is left to each.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    fn timed(&mut self, set: Set, family: SetFamily) -> io::Result<Vec<(Vec<u8>, Duration)>>;
 
     /// Addresses that a device has, without link-local ones.
     ///

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{
@@ -16,7 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::kernel::{Binding, Kernel};
 use crate::{
     netlink::{self, Change},
-    nftables::names::mark,
+    nftables::names::{Set, SetFamily, mark},
 };
 
 /// Connections that may wait to be accepted.
@@ -104,6 +105,18 @@ impl Kernel for Linux {
         SockRef::from(socket).bind_device(Some(binding.device.as_bytes()))
     }
 
+    fn withhold(&mut self, socket: &OwnedFd, binding: &Binding, withheld: bool) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        // The mark goes first and comes back last: it alone already lets nothing out.
+        if withheld {
+            socket.set_mark(mark::WITHHELD)?;
+            socket.bind_device(Some(b"lo"))
+        } else {
+            socket.bind_device(Some(binding.device.as_bytes()))?;
+            socket.set_mark(binding.mark)
+        }
+    }
+
     fn shut(&mut self, socket: &OwnedFd) {
         // Of an unconnected UDP socket this says ENOTCONN and still shuts it: nobody can send or receive by it any more.
         let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
@@ -111,6 +124,10 @@ impl Kernel for Linux {
 
     fn change(&mut self, changes: &[Change]) -> io::Result<()> {
         self.elements.change(changes)
+    }
+
+    fn timed(&mut self, set: Set, family: SetFamily) -> io::Result<Vec<(Vec<u8>, Duration)>> {
+        self.elements.timed_elements(set, family)
     }
 
     fn addresses(&mut self, device: &str) -> io::Result<Vec<IpAddr>> {

@@ -1,12 +1,13 @@
 //! Listeners, and the connections that arrive at them.
 //!
-//! UDP sockets are lent and kept: an sbc that is started again gets the same ones. TCP listeners stay here; each accepted
+//! UDP sockets are lent and kept: an sbc that is started again gets the same ones. While their holder is silent or gone they
+//! are out of use: nothing arrives, nothing leaves. TCP listeners stay here; each accepted
 //! connection is given away after bans and limits. Since a connection that was given away is never seen to close, the
 //! broker counts what it gave and, when a limit seems to be reached, asks the kernel how many still live. Listeners of a
 //! process that is gone stay bound and are not accepted from: the port neither answers with a reset nor falls to another.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
@@ -51,6 +52,8 @@ struct Listening<S> {
     socket: Rc<S>,
     /// TCP only, while its role is there to be given connections.
     token: Option<Token>,
+    /// UDP only: its holder is silent or gone, and nothing passes by it.
+    withheld: bool,
 }
 
 /// Connections that were given to a role.
@@ -149,10 +152,12 @@ impl<K: Kernel> Broker<K> {
                 binding: binding.clone(),
                 socket: Rc::new(socket),
                 token: None,
+                withheld: false,
             };
             self.listeners.all.push(listening);
         }
         let sockets = if transport == Transport::Udp {
+            self.restore(now, |listening| listening.name == name);
             self.sockets(&name, &bindings)
         } else {
             Vec::new()
@@ -232,6 +237,61 @@ impl<K: Kernel> Broker<K> {
         self.listeners.resting = later;
         for (_, name) in due {
             self.watch_listener(now, &name);
+        }
+    }
+
+    /// Takes the UDP listeners of a silent or dead process out of use, and accepts no connection for it. The sockets are
+    /// the ones that it holds, so that nothing has to be bound or lent again when it is back.
+    pub(super) fn withhold_listeners(&mut self, now: Instant, role: Role) {
+        for listening in &mut self.listeners.all {
+            if listening.name.role != role {
+                continue;
+            }
+            if listening.token.take().is_some() {
+                let socket = Rc::clone(&listening.socket);
+                self.outputs.push_back(Output::Unwatch { socket });
+            }
+            if listening.name.transport != Transport::Udp || listening.withheld {
+                continue;
+            }
+            listening.withheld = true;
+            let Listening {
+                socket, binding, ..
+            } = listening;
+            if let Err(error) = self.kernel.withhold(socket, binding, true) {
+                let text = format!("{}: {error}", binding.local);
+                self.ledger.fault(now, "withhold", &text);
+            }
+        }
+    }
+
+    /// Gives a process that speaks again what [`Self::withhold_listeners`] took.
+    pub(super) fn restore_listeners(&mut self, now: Instant, role: Role) {
+        self.restore(now, |listening| listening.name.role == role);
+        let of_role = self.listeners.all.iter().map(|listening| listening.name);
+        let names: BTreeSet<ListenPermission> = of_role
+            .filter(|name| name.role == role && name.transport != Transport::Udp)
+            .collect();
+        for name in names {
+            self.watch_listener(now, &name);
+        }
+    }
+
+    fn restore(&mut self, now: Instant, which: impl Fn(&Listening<K::Socket>) -> bool) {
+        for listening in &mut self.listeners.all {
+            if !listening.withheld || !which(listening) {
+                continue;
+            }
+            let Listening {
+                socket, binding, ..
+            } = listening;
+            match self.kernel.withhold(socket, binding, false) {
+                Ok(()) => listening.withheld = false,
+                Err(error) => {
+                    let text = format!("{}: {error}", binding.local);
+                    self.ledger.fault(now, "restore", &text);
+                }
+            }
         }
     }
 

@@ -1,9 +1,9 @@
-//! Whether the sbc lives: it says `Health` every 25 ms. A silent one loses its pinholes, then its life. Nothing is
-//! demanded before the first `Health`, so a slow start is no silence.
+//! Whether the sbc lives: it says `Health` every 25 ms. A silent one loses its pinholes and listeners, then its
+//! life. Nothing is demanded before the first `Health`, so a slow start is no silence.
 
 use std::time::{Duration, Instant};
 
-/// Silence after which the pinholes are taken away; they come back with the next `Health`.
+/// Silence after which pinholes and listeners are taken away; they come back with the next `Health`.
 pub const SUSPEND_AFTER: Duration = Duration::from_millis(75);
 /// Silence after which init is asked to kill the process.
 pub const KILL_AFTER: Duration = Duration::from_millis(500);

@@ -191,6 +191,21 @@ impl<K: Kernel> Broker<K> {
         self.kernel.change(&flush(&PINHOLE_SETS))
     }
 
+    /// Lists the bans that an earlier life of the firewall left in the kernel's sets, with the time that is left to each.
+    ///
+    /// # Errors
+    /// As the kernel says; the bans hold all the same.
+    pub fn remember_bans(&mut self, now: Instant) -> io::Result<()> {
+        for set in BAN_SETS {
+            for family in SetFamily::ALL {
+                for (key, left) in self.kernel.timed(set, family)? {
+                    self.bans.remember(now, set, &key, left);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The ruleset of a new configuration stands. Leases, bans and listeners that it still allows are kept.
     pub fn commit(&mut self, now: Instant, permissions: Permissions, settings: Box<Settings>) {
         self.open = true;
@@ -245,6 +260,7 @@ impl<K: Kernel> Broker<K> {
         }
         if role == Role::Sbc {
             self.end_all_leases(now);
+            self.withhold_listeners(now, role);
         }
         self.pause_listeners(role);
         self.abandon_connects(role);
@@ -530,15 +546,17 @@ impl<K: Kernel> Broker<K> {
         match step {
             Step::Suspend => {
                 self.suspend_pinholes(now);
+                self.withhold_listeners(now, Role::Sbc);
                 self.ledger.rare_event(
                     now,
                     Severity::Warning,
                     "sbc-silent",
-                    [("effect", "pinholes closed".into())],
+                    [("effect", "pinholes and listeners closed".into())],
                 );
             }
             Step::Resume => {
                 self.resume_pinholes(now);
+                self.restore_listeners(now, Role::Sbc);
                 self.ledger.rare_event(
                     now,
                     Severity::Notice,

@@ -112,6 +112,9 @@ impl Daemon {
         broker
             .forget_earlier_life()
             .map_err(because("flush pinholes of an earlier life"))?;
+        if let Err(error) = broker.remember_bans(now) {
+            tracing::warn!(%error, "bans of an earlier life hold, but are not listed");
+        }
         let committer =
             Committer::start(ruleset, begin).map_err(because("start the committing thread"))?;
         let drops = Drops::open().map_err(because("open the counters"))?;

@@ -7,7 +7,7 @@ use crate::nftables::names::{Set, SetFamily, TABLE};
 
 use super::{
     Socket,
-    message::{ACK, CREATE, DUMP, FAMILY_HEADER, Writer, attributes, messages, text},
+    message::{ACK, CREATE, DUMP, FAMILY_HEADER, Writer, attributes, messages, number64, text},
 };
 
 /// `NFPROTO_INET`.
@@ -29,6 +29,7 @@ const LIST_CONTENT: u16 = 3;
 const LIST_ITEM: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_TIMEOUT: u16 = 4;
+const ELEMENT_EXPIRATION: u16 = 5;
 const DATA_VALUE: u16 = 1;
 
 /// Most elements in one message: an attribute's length has 16 bits.
@@ -169,29 +170,56 @@ impl Socket {
     /// # Errors
     /// `NotFound`: no such table or set.
     pub fn elements(&mut self, set: Set, family: SetFamily) -> io::Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        self.items(set, family, |item| keys.extend(key_of(item)))?;
+        Ok(keys)
+    }
+
+    /// Keys of the elements of a set that end by themselves, as octets, and the time that is left to each.
+    ///
+    /// # Errors
+    /// `NotFound`: no such table or set.
+    pub fn timed_elements(
+        &mut self,
+        set: Set,
+        family: SetFamily,
+    ) -> io::Result<Vec<(Vec<u8>, Duration)>> {
+        let mut all = Vec::new();
+        self.items(set, family, |item| {
+            let left = attributes(item)
+                .find(|(kind, _)| *kind == ELEMENT_EXPIRATION)
+                .map(|(_, milliseconds)| Duration::from_millis(number64(milliseconds)));
+            all.extend(key_of(item).zip(left));
+        })?;
+        Ok(all)
+    }
+
+    /// Calls `visit` with the attributes of each element of a set.
+    fn items(
+        &mut self,
+        set: Set,
+        family: SetFamily,
+        mut visit: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         let sequence = self.next_sequence();
         let mut writer = Writer::default();
         writer.begin_netfilter(LIST_ELEMENTS, DUMP, sequence, FAMILY, 0);
         writer.text(LIST_TABLE, TABLE);
         writer.text(LIST_SET, &set.name(family));
         writer.end();
-        let mut keys = Vec::new();
         self.dump(writer.bytes(), sequence, |message| {
             let content = attributes(message.body.get(FAMILY_HEADER..).unwrap_or_default());
             for (_, items) in content.filter(|(kind, _)| *kind == LIST_CONTENT) {
-                for (_, item) in attributes(items) {
-                    for (_, key) in attributes(item).filter(|(kind, _)| *kind == ELEMENT_KEY) {
-                        keys.extend(
-                            attributes(key)
-                                .filter(|(kind, _)| *kind == DATA_VALUE)
-                                .map(|(_, v)| v.to_vec()),
-                        );
-                    }
-                }
+                attributes(items).for_each(|(_, item)| visit(item));
             }
-        })?;
-        Ok(keys)
+        })
     }
+}
+
+fn key_of(item: &[u8]) -> Option<Vec<u8>> {
+    let (_, key) = attributes(item).find(|(kind, _)| *kind == ELEMENT_KEY)?;
+    let (_, value) = attributes(key).find(|(kind, _)| *kind == DATA_VALUE)?;
+    Some(value.to_vec())
 }
 
 /// Cuts from `rest` the longest front whose changes fit into one message: same kind, same set.

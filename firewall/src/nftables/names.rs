@@ -31,6 +31,8 @@ pub mod mark {
     pub const NETWORK_TEST: u32 = 0x4748_0008;
     /// The DHCP client of a zone that is configured so.
     pub const DHCP: u32 = 0x4748_0009;
+    /// A listener of a silent process: no rule knows it, so it sends nothing.
+    pub const WITHHELD: u32 = 0x4748_000a;
     /// Put on a packet (never on a socket) that passed a pinhole inward.
     pub const PASSED_PINHOLE: u32 = 0x4748_0101;
 }

@@ -57,6 +57,47 @@ fn a_udp_listener_is_lent_with_one_socket_per_address_and_the_same_ones_again() 
 }
 
 #[test]
+fn a_silent_or_dead_process_has_no_listener_until_it_speaks_or_is_started_again() {
+    let mut house = House::new();
+    let udp = ToBroker::Listen {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Udp,
+        port: 5060,
+    };
+    let tcp = ToBroker::Listen {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Tcp,
+        port: 5060,
+    };
+    house.ask(Role::Sbc, udp.clone());
+    house.ask(Role::Sbc, tcp);
+    house.health(1);
+    let watched = house.watched.len();
+    assert!(house.world.withheld.borrow().is_empty());
+    house.pass(75);
+    assert_eq!(house.world.withheld.borrow().len(), 2, "both addresses");
+    let tokens: Vec<Token> = house.watched.iter().copied().collect();
+    let accepts = |house: &House| {
+        tokens
+            .iter()
+            .any(|token| house.broker.listeners.has(*token))
+    };
+    assert!(!accepts(&house), "no connection is accepted for it");
+    house.health(2);
+    assert!(house.world.withheld.borrow().is_empty());
+    assert!(
+        house.watched.len() > watched,
+        "connections are accepted again"
+    );
+    house.attach(Role::Sbc);
+    assert_eq!(house.world.withheld.borrow().len(), 2);
+    house.ask(Role::Sbc, udp);
+    assert!(house.world.withheld.borrow().is_empty());
+}
+
+#[test]
 fn a_listener_that_is_not_configured_is_refused() {
     let mut house = House::new();
     let ask = |zone, transport, port| ToBroker::Listen {
