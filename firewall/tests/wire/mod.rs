@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod packet;
+pub(crate) mod verdict;
 
 use std::{
     collections::BTreeMap,
