@@ -40,13 +40,21 @@ const CABLES: [(&str, &str, [&str; 2]); 3] = [
     ("mgmt0", "m0", ["203.0.113.1/24", "2001:db8:2::1/64"]),
 ];
 
-/// The program beside this one; `None`: it is not there, and its part of the suite is left out.
-#[must_use]
-pub fn program() -> Option<PathBuf> {
-    let program = std::env::current_exe()
-        .ok()?
-        .with_file_name("gatehouse-firewall");
-    program.exists().then_some(program)
+/// The firewall's program beside this one.
+///
+/// # Errors
+/// It is not there: a suite that left its part out would claim more than it tried.
+pub fn program() -> io::Result<PathBuf> {
+    beside(&std::env::current_exe()?)
+}
+
+fn beside(own: &Path) -> io::Result<PathBuf> {
+    let program = own.with_file_name("gatehouse-firewall");
+    if program.exists() {
+        return Ok(program);
+    }
+    let text = format!("{} is not there", program.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
 /// The firewall, committed and serving.
@@ -336,5 +344,24 @@ fn read(frame: &[u8]) -> Option<Packet> {
             destination: (address, 0).into(),
             first: None,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_firewall_beside_it_the_suite_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("gatehouse-escape");
+        let error = beside(&own).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("gatehouse-firewall is not there")
+        );
+        std::fs::write(folder.path().join("gatehouse-firewall"), "").unwrap();
+        assert!(beside(&own).is_ok());
     }
 }
