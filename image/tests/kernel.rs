@@ -12,15 +12,18 @@ use image_builder::{contents, cpio, disk, kernel};
 
 #[test]
 fn the_running_kernel_is_what_the_fragment_promises() {
-    let Some(bzimage) = kernel::find().unwrap() else {
-        println!("skipped: the kernel is not built yet (gatehouse-image kernel)");
-        return;
+    let lacking = match kernel::find().unwrap() {
+        None => "the kernel is not built yet (gatehouse-image kernel)",
+        Some(_) if !is_installed("qemu-system-x86_64") => "no qemu-system-x86_64",
+        Some(bzimage) => return compare(&bzimage),
     };
-    if !is_installed("qemu-system-x86_64") {
-        println!("skipped: no qemu-system-x86_64");
-        return;
-    }
-    let answers = boot(&bzimage);
+    // `make check` comes before the kernel is built; `make qemu`, behind it, must not pass without this test.
+    assert!(std::env::var_os("GH_COMPLETE").is_none(), "{lacking}");
+    println!("left to `make qemu`: {lacking}");
+}
+
+fn compare(bzimage: &Path) {
+    let answers = boot(bzimage);
     for (key, must) in expected() {
         let is = answers
             .get(key)
