@@ -116,19 +116,30 @@ pub(crate) struct RequestDraft<'a> {
 
 /// A request of our own with a fresh branch.
 pub(crate) fn request(cx: &mut Context, hop: &NextHop, draft: RequestDraft<'_>) -> Request {
-    let own = transport::own_address(cx, hop).unwrap_or(hop.peer());
-    let branch = cx.identity.branch();
-    let transport = transport::via_word(hop.transport());
     let cseq = Cseq {
         number: draft.cseq,
         method: draft.method.clone(),
     };
-    let vias = vec![Via::new(transport, own.into(), branch)];
+    let vias = vec![via(cx, hop)];
     let mut headers = Headers::new(vias, draft.from, draft.to, CallId::new(draft.call_id), cseq);
     headers.routes = draft.routes.to_vec();
     headers.push(Field::MaxForwards(draft.max_forwards));
-    headers.push(Field::text(HeaderName::UserAgent, PRODUCT));
-    Request::new(draft.method, Uri::Sip(draft.uri), headers)
+    signed(Request::new(draft.method, Uri::Sip(draft.uri), headers))
+}
+
+/// A Via of our own with a fresh branch.
+pub(crate) fn via(cx: &mut Context, hop: &NextHop) -> Via {
+    let own = transport::own_address(cx, hop).unwrap_or(hop.peer());
+    let branch = cx.identity.branch();
+    Via::new(transport::via_word(hop.transport()), own.into(), branch)
+}
+
+/// The same with our name in it.
+pub(crate) fn signed(mut request: Request) -> Request {
+    request
+        .headers
+        .push(Field::text(HeaderName::UserAgent, PRODUCT));
+    request
 }
 
 /// Our contact on the leg that goes by this way.

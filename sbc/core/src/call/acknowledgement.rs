@@ -1,15 +1,21 @@
-//! A 2xx that we sent is ours to repeat until its ACK comes: T1 doubling up to T2, for 64*T1, then BYE.
-//! RFC 3261 §13.3.1.4.
+//! A 2xx that we sent is ours to repeat until its ACK comes (`sbc_sip::dialog`'s `Acceptance`), then BYE. RFC 3261
+//! §13.3.1.4.
 
 use sbc_media::relay::Side;
-use sbc_sip::{headers::Field, message::Request, sdp::SessionDescription, status::StatusCode};
+use sbc_sip::{
+    dialog::{Acceptance, AcceptanceStep},
+    headers::Field,
+    message::Request,
+    sdp::SessionDescription,
+    status::StatusCode,
+};
 
 use super::{Call, CallTimer, exchange::Stage};
 use crate::{
     context::Context,
     outgoing,
     timers::TimerKey,
-    transactions::{self, T1, T2, TIMEOUT},
+    transactions::{self, TIMERS},
 };
 
 impl Call {
@@ -59,7 +65,7 @@ impl Call {
             return;
         };
         leg.confirmed = true;
-        let (tag, contact) = (leg.own_tag.clone(), outgoing::contact(cx, &leg.hop));
+        let (tag, contact) = (leg.own_tag().to_owned(), outgoing::contact(cx, &leg.hop));
         let Some(exchange) = &mut self.exchange else {
             return;
         };
@@ -86,13 +92,12 @@ impl Call {
             self.end(cx, "caller");
             return;
         };
-        exchange.stage = Stage::Acknowledgement {
-            response: Box::new(response),
-            interval: T1,
-            until: cx.now + TIMEOUT,
-        };
-        cx.timers
-            .set(TimerKey::Call(self.id, CallTimer::Acknowledge), cx.now + T1);
+        let acceptance = Acceptance::new(cx.now, response, TIMERS);
+        cx.timers.set(
+            TimerKey::Call(self.id, CallTimer::Acknowledge),
+            acceptance.poll_timeout(),
+        );
+        exchange.stage = Stage::Acknowledgement(Box::new(acceptance));
     }
 
     /// The 2xx again, or the end of patience.
@@ -101,22 +106,22 @@ impl Call {
             return;
         };
         let server_side = exchange.from;
-        let Stage::Acknowledgement {
-            response,
-            interval,
-            until,
-        } = &mut exchange.stage
-        else {
+        let Stage::Acknowledgement(acceptance) = &mut exchange.stage else {
             return;
         };
-        if cx.now >= *until {
-            self.exchange = None;
-            self.end_unacknowledged(cx, server_side);
-            return;
+        match acceptance.handle_timeout(cx.now) {
+            AcceptanceStep::Wait => {}
+            AcceptanceStep::Resend => {
+                let response = acceptance.response();
+                transactions::send_success_again(cx, exchange.server, response);
+            }
+            AcceptanceStep::GiveUp => {
+                self.exchange = None;
+                self.end_unacknowledged(cx, server_side);
+                return;
+            }
         }
-        *interval = (*interval * 2).min(T2);
-        let next = (cx.now + *interval).min(*until);
-        transactions::send_success_again(cx, exchange.server, response);
+        let next = acceptance.poll_timeout();
         cx.timers
             .set(TimerKey::Call(self.id, CallTimer::Acknowledge), next);
     }
@@ -135,11 +140,10 @@ impl Call {
         let Some(exchange) = &self.exchange else {
             return;
         };
-        let far_tag = self.leg(side).and_then(|leg| leg.remote_tag.as_deref());
+        // By both tags and the CSeq of the INVITE: RFC 3261 §13.2.2.4.
         let awaited = exchange.from == side
-            && exchange.cseq == request.headers.cseq.number
-            && far_tag == request.headers.from.tag().map(|tag| tag.as_str())
-            && matches!(exchange.stage, Stage::Acknowledgement { .. });
+            && matches!(&exchange.stage, Stage::Acknowledgement(acceptance)
+                if acceptance.is_acknowledged_by(request));
         if !awaited {
             return;
         }

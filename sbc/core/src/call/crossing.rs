@@ -41,7 +41,7 @@ impl Call {
         let (Some(from), Some(to)) = (self.leg(side), self.leg(side.other())) else {
             return Vec::new();
         };
-        let Some(host) = to.own.uri.host() else {
+        let Some(host) = to.own().uri.host() else {
             return Vec::new();
         };
         Crossing::of(&rules(cx, from), headers).fields(&rules(cx, to), host)

@@ -68,11 +68,11 @@ impl Call {
         }
         // The caller's tag of an early dialog is never another callee's.
         let own_tag = match std::mem::replace(&mut self.tag_used, true) {
-            false => self.a.own_tag.clone(),
+            false => self.a.own_tag().to_owned(),
             true => cx.identity.tag(),
         };
         cx.dialogs.insert(
-            (self.a.call_id.clone(), own_tag.clone()),
+            (self.a.call_id().to_owned(), own_tag.clone()),
             (self.id, Side::A),
         );
         let mut dialog = self.b.as_ref()?.stray();
@@ -99,7 +99,7 @@ impl Call {
         let (to, from) = (request.headers.to.tag()?, request.headers.from.tag()?);
         let mut forks = self.forks.iter();
         match side {
-            Side::A if self.a.remote_tag.as_deref() == Some(from) => {
+            Side::A if self.a.remote_tag() == Some(from) => {
                 forks.position(|fork| fork.own_tag == to.as_str())
             }
             Side::A => None,
@@ -114,11 +114,12 @@ impl Call {
             .filter(|index| *index < forks.len())
             .map(|index| forks.remove(index));
         for fork in forks {
-            cx.dialogs.remove(&(self.a.call_id.clone(), fork.own_tag));
+            cx.dialogs
+                .remove(&(self.a.call_id().to_owned(), fork.own_tag));
         }
         if let Some(fork) = &settled {
             self.a.leave(cx);
-            self.a.own_tag.clone_from(&fork.own_tag);
+            self.a.set_own_tag(&fork.own_tag);
             if let Some(cseq) = fork.heard.0 {
                 self.a.in_order(cseq);
             }
@@ -133,8 +134,9 @@ impl Call {
     /// All early dialogs end with the try at a callee.
     pub(super) fn drop_forks(&mut self, cx: &mut Context) {
         for fork in std::mem::take(&mut self.forks) {
-            if fork.own_tag != self.a.own_tag {
-                cx.dialogs.remove(&(self.a.call_id.clone(), fork.own_tag));
+            if fork.own_tag != self.a.own_tag() {
+                cx.dialogs
+                    .remove(&(self.a.call_id().to_owned(), fork.own_tag));
             }
         }
         self.offer_lost(cx);
@@ -146,8 +148,9 @@ impl Call {
             return;
         }
         let fork = self.forks.remove(index);
-        if fork.own_tag != self.a.own_tag {
-            cx.dialogs.remove(&(self.a.call_id.clone(), fork.own_tag));
+        if fork.own_tag != self.a.own_tag() {
+            cx.dialogs
+                .remove(&(self.a.call_id().to_owned(), fork.own_tag));
         }
     }
 }

@@ -138,7 +138,7 @@ impl Call {
                 zone: cx.zone_name(leg.hop.zone()),
                 remote: leg.hop.peer(),
                 transport: transport::word(leg.hop.transport()).to_owned(),
-                call_id: leg.call_id.clone(),
+                call_id: leg.call_id().to_owned(),
                 packets_received: 0,
                 packets_sent: 0,
                 packets_lost: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker_proto::{broker::Family, journal::Severity};
 use sbc_media::relay::Side;
-use sbc_sip::{message::Response, method::Method, sdp::SessionDescription};
+use sbc_sip::{dialog::Acceptance, message::Response, method::Method, sdp::SessionDescription};
 
 use super::{Call, Phase, leg::Leg};
 use crate::{
@@ -30,11 +30,7 @@ pub(super) enum Stage {
     /// What our 2xx must not pass: it is ready.
     Ready,
     /// The ACK for our 2xx.
-    Acknowledgement {
-        response: Box<Response>,
-        interval: Duration,
-        until: std::time::Instant,
-    },
+    Acknowledgement(Box<Acceptance>),
 }
 
 /// One INVITE through the call.

@@ -23,8 +23,7 @@ impl Call {
         let Some(leg) = self.leg_mut(side) else {
             return;
         };
-        let tag = request.headers.from.tag().map(|tag| tag.to_string());
-        if tag != leg.remote_tag {
+        if !leg.is_from_remote(request) {
             cx.counters
                 .count("sip_refused_total", "reason", "tag-changed");
             transactions::respond_plain(cx, server, 481);

@@ -1,12 +1,13 @@
-//! A leg: one dialog with its own Call-ID, tags, CSeq, Via and Contact. RFC 3261 §12. Made by a call, two at most in each.
+//! A leg: one dialog (RFC 3261 §12, `sbc_sip::dialog`) with the way that it goes and what its far end can do. Made by a
+//! call, two at most in each, and one for each early dialog.
 
 use sbc_media::relay::Side;
 use sbc_sip::{
-    headers::NameAddr,
+    dialog::Dialog,
+    headers::{CallId, NameAddr},
     message::{Request, Response},
     method::Method,
     sdp::SessionDescription,
-    uri::SipUri,
 };
 
 use super::ability::Ability;
@@ -21,18 +22,7 @@ pub(crate) struct Leg {
     pub(crate) hop: NextHop,
     /// Who the far end is.
     pub(crate) peer: Peer,
-    /// Call-ID: the far end's on a leg that came in, our own on one that went out.
-    pub(crate) call_id: String,
-    pub(crate) own_tag: String,
-    pub(crate) remote_tag: Option<String>,
-    /// From of our requests, without tag.
-    pub(crate) own: NameAddr,
-    /// To of our requests, without tag.
-    pub(crate) other: NameAddr,
-    own_cseq: u32,
-    remote_cseq: Option<u32>,
-    routes: Vec<NameAddr>,
-    remote_target: Option<SipUri>,
+    dialog: Dialog,
     /// Our descriptions towards the far end.
     pub(crate) description: OwnDescription,
     /// The far end's last description.
@@ -62,15 +52,7 @@ impl Leg {
         Self {
             hop,
             peer,
-            call_id,
-            own_tag: cx.identity.tag(),
-            remote_tag: None,
-            own,
-            other,
-            own_cseq: 0,
-            remote_cseq: None,
-            routes: Vec::new(),
-            remote_target: None,
+            dialog: Dialog::new(CallId::new(&call_id), cx.identity.tag(), &own, &other),
             description: OwnDescription::new(cx.identity.number()),
             described: None,
             ability: Ability::default(),
@@ -86,15 +68,7 @@ impl Leg {
         Self {
             hop: self.hop,
             peer: self.peer,
-            call_id: self.call_id.clone(),
-            own_tag: self.own_tag.clone(),
-            remote_tag: None,
-            own: self.own.clone(),
-            other: self.other.clone(),
-            own_cseq: self.own_cseq,
-            remote_cseq: None,
-            routes: Vec::new(),
-            remote_target: None,
+            dialog: self.dialog.forked(),
             description: OwnDescription::new(0),
             described: None,
             ability: self.ability,
@@ -105,15 +79,47 @@ impl Leg {
         }
     }
 
+    /// Call-ID: the far end's on a leg that came in, our own on one that went out.
+    pub(crate) fn call_id(&self) -> &str {
+        self.dialog.call_id().text()
+    }
+
+    /// Our tag.
+    pub(crate) fn own_tag(&self) -> &str {
+        self.dialog.local_tag()
+    }
+
+    /// The far end's tag, as soon as it has one.
+    pub(crate) fn remote_tag(&self) -> Option<&str> {
+        self.dialog.remote_tag().map(|tag| tag.as_str())
+    }
+
+    /// Our address in the dialog.
+    pub(crate) const fn own(&self) -> &NameAddr {
+        self.dialog.local()
+    }
+
+    /// Another tag of ours, while none is told yet.
+    pub(crate) fn set_own_tag(&mut self, tag: &str) {
+        self.dialog.set_local_tag(tag);
+    }
+
+    /// Whether a request comes from the dialog's far end.
+    pub(crate) fn is_from_remote(&self, request: &Request) -> bool {
+        self.dialog.is_from_remote(request)
+    }
+
     /// Make the dialog findable by Call-ID and own tag.
     pub(crate) fn enter(&self, cx: &mut Context, call: u64, side: Side) {
-        cx.dialogs
-            .insert((self.call_id.clone(), self.own_tag.clone()), (call, side));
+        cx.dialogs.insert(self.name(), (call, side));
     }
 
     pub(crate) fn leave(&self, cx: &mut Context) {
-        cx.dialogs
-            .remove(&(self.call_id.clone(), self.own_tag.clone()));
+        cx.dialogs.remove(&self.name());
+    }
+
+    fn name(&self) -> (String, String) {
+        (self.call_id().to_owned(), self.own_tag().to_owned())
     }
 
     /// What is known about the way to the far end's media.
@@ -126,42 +132,25 @@ impl Leg {
 
     /// Take remote target and route set from the INVITE that makes this dialog. RFC 3261 §12.1.1.
     pub(crate) fn adopt_request(&mut self, request: &Request) {
-        self.remote_tag = request.headers.from.tag().map(|tag| tag.to_string());
-        self.remote_cseq = Some(request.headers.cseq.number);
         self.owns_call_id = false;
         self.ability.learn(&request.headers);
-        self.routes = request.headers.record_routes.to_vec();
-        self.refresh_target_from(&request.headers.contacts);
+        self.dialog.handle_first_request(request);
     }
 
     /// Take remote target and route set from a response to our INVITE. RFC 3261 §12.1.2.
     pub(crate) fn adopt_response(&mut self, response: &Response) {
-        self.remote_tag = response.headers.to.tag().map(|tag| tag.to_string());
         self.ability.learn(&response.headers);
-        self.routes = response
-            .headers
-            .record_routes
-            .iter()
-            .rev()
-            .cloned()
-            .collect();
-        self.refresh_target_from(&response.headers.contacts);
+        self.dialog.handle_first_response(response);
     }
 
     /// The far end moves within the dialog (target refresh, RFC 3261 §12.2).
     pub(crate) fn refresh_target_from(&mut self, contacts: &[NameAddr]) {
-        if let Some(uri) = contacts.first().and_then(|contact| contact.uri.sip()) {
-            self.remote_target = Some(uri.as_request_uri().detached());
-        }
+        self.dialog.refresh_target(contacts);
     }
 
     /// Whether a request's CSeq comes after all before it; notes it. RFC 3261 §12.2.2.
     pub(crate) fn in_order(&mut self, cseq: u32) -> bool {
-        let later = self.remote_cseq.is_none_or(|last| cseq > last);
-        if later {
-            self.remote_cseq = Some(cseq);
-        }
-        later
+        self.dialog.is_in_order(cseq)
     }
 
     /// Where the far end is, as it says.
@@ -171,19 +160,18 @@ impl Leg {
 
     /// CSeq of the last request that we sent.
     pub(crate) const fn own_cseq(&self) -> u32 {
-        self.own_cseq
+        self.dialog.local_cseq()
     }
 
     /// Take the next CSeq.
     pub(crate) fn next_cseq(&mut self) -> u32 {
-        self.own_cseq = self.own_cseq.saturating_add(1);
-        self.own_cseq
+        self.dialog.next_cseq()
     }
 
     /// A request of ours inside the dialog, and the way that it goes.
     pub(crate) fn request(&mut self, cx: &mut Context, method: Method) -> (NextHop, Request) {
         let cseq = match method {
-            Method::Ack => self.own_cseq,
+            Method::Ack => self.own_cseq(),
             _ => self.next_cseq(),
         };
         self.request_numbered(cx, method, cseq)
@@ -196,7 +184,10 @@ impl Leg {
         method: Method,
         cseq: u32,
     ) -> (NextHop, Request) {
-        self.request_as(cx, method, cseq, &self.own_tag)
+        let hop = self.next_hop(cx);
+        let via = outgoing::via(cx, &hop);
+        let request = outgoing::signed(self.dialog.request(method, cseq, via));
+        (hop, request)
     }
 
     /// The same under another tag of ours: in an early dialog that is not the first.
@@ -207,25 +198,8 @@ impl Leg {
         cseq: u32,
         own_tag: &str,
     ) -> (NextHop, Request) {
-        let hop = self.next_hop(cx);
-        let uri = self
-            .remote_target
-            .clone()
-            .or_else(|| self.other.uri.sip().cloned());
-        let draft = outgoing::RequestDraft {
-            method,
-            uri: uri.unwrap_or_else(|| outgoing::uri_of(hop.peer())),
-            from: self.own.clone().with_tag(own_tag),
-            to: match &self.remote_tag {
-                Some(tag) => self.other.clone().with_tag(tag.as_str()),
-                None => self.other.clone(),
-            },
-            call_id: &self.call_id,
-            cseq,
-            max_forwards: 70,
-            routes: &self.routes,
-        };
-        let request = outgoing::request(cx, &hop, draft);
+        let (hop, mut request) = self.request_numbered(cx, method, cseq);
+        request.headers.from = request.headers.from.with_tag(own_tag);
         (hop, request)
     }
 
@@ -233,11 +207,7 @@ impl Leg {
     /// far end, otherwise back the way that the dialog came. A client is never believed: it may sit behind a translator,
     /// and its Contact must not aim us at anybody else.
     fn next_hop(&self, cx: &Context) -> NextHop {
-        let first = self
-            .routes
-            .first()
-            .and_then(|route| route.uri.sip())
-            .or(self.remote_target.as_ref());
+        let first = self.dialog.next_hop();
         let Some((uri, address)) = first.and_then(|uri| Some((uri, uri.host.address()?))) else {
             return self.hop;
         };

@@ -342,7 +342,7 @@ impl Call {
         self.a.leave(cx);
         for fork in &self.forks {
             cx.dialogs
-                .remove(&(self.a.call_id.clone(), fork.own_tag.clone()));
+                .remove(&(self.a.call_id().to_owned(), fork.own_tag.clone()));
         }
         if let Some(leg) = &mut self.b {
             leg.leave(cx);
@@ -529,7 +529,7 @@ impl Call {
             zone: cx.zone_name(leg.hop.zone()),
             remote: leg.hop.peer(),
             transport: transport::word(leg.hop.transport()).to_owned(),
-            call_id: leg.call_id.clone(),
+            call_id: leg.call_id().to_owned(),
             media_ports: self.media.ports(side),
         };
         let mut legs = vec![leg_info(&self.a, Side::A)];

@@ -214,7 +214,7 @@ impl Call {
         let ours = self.exchange.as_ref().is_some_and(|it| it.initial)
             || self
                 .leg(side)
-                .is_some_and(|leg| leg.remote_tag.as_deref() == Some(&tag));
+                .is_some_and(|leg| leg.remote_tag() == Some(&tag));
         if awaited && ours && self.phase != Phase::Ending {
             self.accepted(cx, side, response);
             return;
@@ -223,14 +223,14 @@ impl Call {
         let Some(leg) = self.leg(side) else { return };
         match &leg.acknowledged {
             Some((acknowledged, ack))
-                if leg.remote_tag.as_deref() == Some(&tag) && *acknowledged == cseq =>
+                if leg.remote_tag() == Some(&tag) && *acknowledged == cseq =>
             {
                 // RFC 3261 §13.2.2.4: each repeated 2xx gets the ACK again.
                 let (hop, ack) = (leg.hop, ack.clone());
                 transactions::send_ack(cx, hop, ack);
             }
             // Waits for the caller's ACK, which brings the answer.
-            None if leg.remote_tag.as_deref() == Some(&tag)
+            None if leg.remote_tag() == Some(&tag)
                 && leg.confirmed
                 && self.phase != Phase::Ending => {}
             _ => self.abandon(cx, side, client, &response),

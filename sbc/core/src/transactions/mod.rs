@@ -33,7 +33,8 @@ const T4: Duration = Duration::from_secs(5);
 /// 64*T1: timers B, F, H, J, L, M.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(32);
 
-const TIMERS: Timers = Timers {
+/// All of them.
+pub(crate) const TIMERS: Timers = Timers {
     t1: T1,
     t2: T2,
     t4: T4,

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::headers::{HeaderName, Transport};
+use crate::status::StatusCode;
 use crate::testing::{epoch, request};
 use crate::transaction::Timers;
-use crate::uri::Host;
 
 fn invite() -> Request {
     request(
@@ -29,44 +29,51 @@ fn via() -> Via {
     )
 }
 
-fn uac(status: u16) -> Dialog {
-    Dialog::uac(&invite(), &answer(status, "<sip:b@192.0.2.2>")).unwrap()
+/// The caller's end before any response; its INVITE had CSeq 7.
+fn caller() -> Dialog {
+    let headers = invite().headers;
+    let mut dialog = Dialog::new(headers.call_id, "1", &headers.from, &headers.to);
+    dialog.local_cseq = 7;
+    dialog
+}
+
+fn uac() -> Dialog {
+    let mut dialog = caller();
+    dialog.handle_first_response(&answer(200, "<sip:b@192.0.2.2>"));
+    dialog
 }
 
 fn uas() -> Dialog {
-    let contact = SipUri::new(Host::parse_text("192.0.2.2").unwrap());
-    Dialog::uas(&invite(), &"9".into(), contact, DialogState::Early).unwrap()
+    let headers = invite().headers;
+    let mut dialog = Dialog::new(headers.call_id, "9", &headers.to, &headers.from);
+    dialog.handle_first_request(&invite());
+    dialog
 }
 
-/// The same request as the other end of `dialog` would send it.
-fn from_peer(dialog: &mut Dialog, method: Method) -> Request {
-    dialog.request(method, via())
+fn next(dialog: &mut Dialog, method: Method) -> Request {
+    let cseq = dialog.next_cseq();
+    dialog.request(method, cseq, via())
 }
 
 fn routes(request: &Request) -> Vec<String> {
-    request
-        .headers
-        .routes
-        .iter()
-        .map(|route| route.uri.to_string())
-        .collect()
+    let routes = request.headers.routes.iter();
+    routes.map(|route| route.uri.to_string()).collect()
 }
 
 #[test]
 fn both_ends_name_the_dialog_alike_and_route_in_opposite_order() {
-    let (mut caller, mut callee) = (uac(200), uas());
-    assert_eq!(
-        caller.id().local_tag,
-        *callee.id().remote_tag.as_ref().unwrap()
-    );
-    let bye = caller.request(Method::Bye, via());
+    let (mut caller, mut callee) = (uac(), uas());
+    assert_eq!(Some(caller.local_tag()), callee.remote_tag());
+    assert_eq!(Some(callee.local_tag()), caller.remote_tag());
+    let bye = next(&mut caller, Method::Bye);
     assert_eq!(routes(&bye), ["sip:p2.example;lr", "sip:p1.example;lr"]);
     assert_eq!(
         (bye.uri.to_string().as_str(), bye.headers.cseq.number),
         ("sip:b@192.0.2.2", 8)
     );
-    assert_eq!(caller.next_hop().to_string(), "sip:p2.example;lr");
-    let bye = callee.request(Method::Bye, via());
+    assert_eq!(caller.next_hop().unwrap().to_string(), "sip:p2.example;lr");
+    assert!(callee.is_from_remote(&bye));
+    let bye = next(&mut callee, Method::Bye);
     assert_eq!(routes(&bye), ["sip:p1.example;lr", "sip:p2.example;lr"]);
     assert_eq!(
         bye.uri.to_string(),
@@ -84,132 +91,90 @@ fn a_strict_router_gets_its_own_uri() {
         "<sip:p1.example;lr>".parse().unwrap(),
         "<sip:strict.example>".parse().unwrap(),
     ];
-    let mut dialog = Dialog::uac(&invite(), &response).unwrap();
-    let request = dialog.request(Method::Info, via());
+    let mut dialog = caller();
+    dialog.handle_first_response(&response);
+    let request = next(&mut dialog, Method::Info);
     assert_eq!(request.uri.to_string(), "sip:strict.example");
     assert_eq!(routes(&request), ["sip:p1.example;lr", "sip:b@192.0.2.2"]);
 }
 
 #[test]
-fn what_makes_no_dialog_is_named() {
-    let make = |response: &Response| Dialog::uac(&invite(), response).map(|_| ()).unwrap_err();
-    assert_eq!(make(&answer(100, "<sip:b@b>")), DialogError::Status);
-    assert_eq!(make(&answer(486, "<sip:b@b>")), DialogError::Status);
-    assert_eq!(make(&answer(200, "<tel:+1>")), DialogError::Contact);
-    let mut two = answer(200, "<sip:b@b>");
-    two.headers.contacts.push("<sip:c@c>".parse().unwrap());
-    assert_eq!(make(&two), DialogError::Contact);
+fn before_any_response_a_request_goes_to_whom_it_is_for() {
+    let request = caller().request(Method::Invite, 7, via());
+    assert_eq!(request.uri.to_string(), "sip:b@b.example");
+    assert_eq!(request.headers.to.tag(), None);
+    assert_eq!(request.headers.from.tag().unwrap(), "1");
+    assert_eq!(caller().next_hop(), None);
 }
 
 #[test]
-fn an_early_dialog_is_confirmed_by_its_2xx_and_takes_its_routes() {
-    let mut dialog = uac(180);
-    assert_eq!(dialog.state(), DialogState::Early);
+fn an_early_dialog_takes_routes_and_target_of_its_2xx() {
+    let mut dialog = caller();
+    dialog.handle_first_response(&answer(180, "<sip:b@192.0.2.2>"));
     let mut ok = answer(200, "<sip:moved@192.0.2.3>");
     ok.headers.record_routes.truncate(1);
-    dialog.handle_response(&ok).unwrap();
-    assert_eq!(dialog.state(), DialogState::Confirmed);
-    assert_eq!(dialog.remote_target().to_string(), "sip:moved@192.0.2.3");
-    let ack = dialog.ack(7, via());
+    dialog.handle_first_response(&ok);
+    let ack = dialog.request(Method::Ack, 7, via());
+    assert_eq!(ack.uri.to_string(), "sip:moved@192.0.2.3");
     assert_eq!(ack.headers.cseq.to_string(), "7 ACK");
     assert_eq!(routes(&ack), ["sip:p1.example;lr"]);
     assert_eq!(
-        dialog.request(Method::Bye, via()).headers.cseq.number,
+        next(&mut dialog, Method::Bye).headers.cseq.number,
         8,
         "an ACK takes no number"
     );
 }
 
 #[test]
-fn an_early_dialog_ends_with_the_refusal() {
-    let mut dialog = uac(180);
-    dialog.handle_response(&answer(486, "<sip:b@b>")).unwrap();
-    assert_eq!(dialog.state(), DialogState::Terminated);
+fn a_fork_shares_all_but_the_other_end() {
+    let mut fork = uac().forked();
+    assert_eq!((fork.remote_tag(), fork.next_hop()), (None, None));
+    let mut other = answer(200, "<sip:b@192.0.2.9>");
+    other.headers.to.params.set_plain("tag", "10");
+    fork.handle_first_response(&other);
+    let bye = next(&mut fork, Method::Bye);
+    assert_eq!(bye.headers.to.tag().unwrap(), "10");
+    assert_eq!(bye.headers.cseq.number, 8);
+    assert_eq!(bye.headers.call_id, *uac().call_id());
 }
 
 #[test]
 fn cseq_must_rise_but_may_jump() {
-    let (mut peer, mut dialog) = (uac(200), uas());
-    let first = from_peer(&mut peer, Method::Info);
-    dialog.handle_request(&first).unwrap();
-    assert_eq!(dialog.handle_request(&first), Err(DialogError::Order));
-    assert_eq!(
-        DialogError::Order.status(),
-        StatusCode::SERVER_INTERNAL_ERROR
-    );
-    let mut later = from_peer(&mut peer, Method::Info);
-    later.headers.cseq.number += 100;
-    dialog.handle_request(&later).unwrap();
-    assert_eq!(dialog.handle_request(&peer.ack(7, via())), Ok(()));
-    assert_eq!(
-        dialog.handle_request(&peer.ack(7_000, via())),
-        Err(DialogError::Order)
-    );
+    let mut dialog = uas();
+    assert!(!dialog.is_in_order(7), "that of the INVITE");
+    assert!(dialog.is_in_order(8));
+    assert!(!dialog.is_in_order(8));
+    assert!(dialog.is_in_order(1_000));
+    assert!(!dialog.is_in_order(9));
 }
 
 #[test]
-fn a_request_with_other_tags_is_of_another_dialog() {
-    let (mut peer, mut dialog) = (uac(200), uas());
-    for name in ["from", "to", "call-id"] {
-        let mut request = from_peer(&mut peer, Method::Info);
-        match name {
-            "from" => request.headers.from.params.set_plain("tag", "other"),
-            "to" => request.headers.to.params.set_plain("tag", "other"),
-            _ => request.headers.call_id = CallId::new("other"),
-        }
-        assert_eq!(
-            dialog.handle_request(&request),
-            Err(DialogError::Other),
-            "{name}"
-        );
-    }
+fn a_request_with_another_tag_is_not_of_the_other_end() {
+    let dialog = uas();
+    let mut bye = next(&mut uac(), Method::Bye);
+    assert!(dialog.is_from_remote(&bye));
+    bye.headers.from.params.set_plain("tag", "other");
+    assert!(!dialog.is_from_remote(&bye));
 }
 
 #[test]
-fn a_bye_ends_the_dialog_for_what_comes_after() {
-    let (mut peer, mut dialog) = (uac(200), uas());
-    dialog
-        .handle_request(&from_peer(&mut peer, Method::Bye))
-        .unwrap();
-    assert_eq!(
-        dialog.handle_request(&from_peer(&mut peer, Method::Info)),
-        Err(DialogError::Over)
-    );
+fn a_contact_that_is_no_sip_uri_moves_nothing() {
+    let mut dialog = uas();
+    dialog.refresh_target(&["<tel:+1>".parse().unwrap()]);
+    dialog.refresh_target(&[]);
+    let target = |dialog: &Dialog| dialog.request(Method::Bye, 1, via()).uri.to_string();
+    assert_eq!(target(&dialog), "sip:a@192.0.2.1");
+    dialog.refresh_target(&["<sip:x@x.example>".parse().unwrap()]);
+    assert_eq!(target(&dialog), "sip:x@x.example");
 }
 
 #[test]
-fn only_a_target_refresh_moves_the_target_and_a_bad_one_changes_nothing() {
-    let (mut peer, mut dialog) = (uac(200), uas());
-    let with_contact = |mut request: Request, contact: &str| {
-        request.headers.contacts = vec![contact.parse().unwrap()];
-        request
-    };
-    dialog
-        .handle_request(&with_contact(
-            from_peer(&mut peer, Method::Info),
-            "<sip:x@x.example>",
-        ))
-        .unwrap();
-    assert_eq!(dialog.remote_target().to_string(), "sip:a@192.0.2.1");
-    let bad = with_contact(from_peer(&mut peer, Method::Invite), "<tel:+1>");
-    assert_eq!(dialog.handle_request(&bad), Err(DialogError::Contact));
-    let good = with_contact(from_peer(&mut peer, Method::Invite), "<sip:x@x.example>");
-    dialog.handle_request(&good).unwrap();
-    assert_eq!(dialog.remote_target().to_string(), "sip:x@x.example");
-}
-
-#[test]
-fn a_481_ends_the_dialog() {
-    let mut dialog = uac(200);
-    let request = dialog.request(Method::Info, via());
-    dialog
-        .handle_response(&Response::to_request(
-            &request,
-            StatusCode::CALL_DOES_NOT_EXIST,
-            "",
-        ))
-        .unwrap();
-    assert_eq!(dialog.state(), DialogState::Terminated);
+fn a_tag_may_be_chosen_until_it_is_told() {
+    let mut dialog = uas();
+    dialog.set_local_tag("11");
+    assert_eq!(dialog.local_tag(), "11");
+    let bye = next(&mut dialog, Method::Bye);
+    assert_eq!(bye.headers.from.tag().unwrap(), "11");
 }
 
 #[test]
@@ -231,15 +196,21 @@ fn a_2xx_is_sent_again_until_its_ack_or_64_t1() {
             500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500
         ]
     );
-    let dialog = uac(200);
-    assert!(acceptance.is_acknowledged_by(&dialog.ack(7, via())));
-    assert!(!acceptance.is_acknowledged_by(&dialog.ack(8, via())));
+    let dialog = uac();
+    let ack = |cseq| dialog.request(Method::Ack, cseq, via());
+    assert!(acceptance.is_acknowledged_by(&ack(7)));
+    assert!(!acceptance.is_acknowledged_by(&ack(8)));
+    let mut other = ack(7);
+    other.headers.from.params.set_plain("tag", "other");
+    assert!(!acceptance.is_acknowledged_by(&other));
 }
 
 #[test]
 fn the_highest_cseq_is_never_passed() {
-    let mut dialog = uac(200);
-    dialog.local_cseq = (1 << 31) - 1;
-    let request = dialog.request(Method::Info, via());
-    assert_eq!(request.headers.cseq.number, (1 << 31) - 1);
+    let mut dialog = uac();
+    dialog.local_cseq = LAST_CSEQ;
+    assert_eq!(
+        next(&mut dialog, Method::Info).headers.cseq.number,
+        LAST_CSEQ
+    );
 }
