@@ -37,10 +37,13 @@ impl Call {
         Some(Party {
             hop: leg.hop,
             peer: leg.peer,
-            call_id: leg.call_id.clone(),
-            tags: (leg.own_tag.clone(), leg.remote_tag.clone()),
-            address: leg.other.clone(),
-            own: leg.own.clone(),
+            call_id: leg.call_id().to_owned(),
+            tags: (
+                leg.own_tag().to_owned(),
+                leg.remote_tag().map(str::to_owned),
+            ),
+            address: leg.other().clone(),
+            own: leg.own().clone(),
             contact: leg.target().cloned(),
         })
     }
@@ -152,7 +155,7 @@ impl Call {
     /// Whether a request's tags name the dialog of a leg, seen from us. RFC 3891 §3.
     pub(crate) fn is_named_by(&self, side: Side, to_tag: &str, from_tag: &str) -> bool {
         self.leg(side).is_some_and(|leg| {
-            leg.own_tag == to_tag && leg.remote_tag.as_deref().unwrap_or("0") == from_tag
+            leg.own_tag() == to_tag && leg.remote_tag().unwrap_or("0") == from_tag
         })
     }
 

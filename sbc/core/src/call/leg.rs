@@ -8,6 +8,7 @@ use sbc_sip::{
     message::{Request, Response},
     method::Method,
     sdp::SessionDescription,
+    uri::SipUri,
 };
 
 use super::ability::Ability;
@@ -99,6 +100,11 @@ impl Leg {
         self.dialog.local()
     }
 
+    /// The far end's address in the dialog.
+    pub(crate) const fn other(&self) -> &NameAddr {
+        self.dialog.remote()
+    }
+
     /// Another tag of ours, while none is told yet.
     pub(crate) fn set_own_tag(&mut self, tag: &str) {
         self.dialog.set_local_tag(tag);
@@ -155,7 +161,7 @@ impl Leg {
 
     /// Where the far end is, as it says.
     pub(crate) const fn target(&self) -> Option<&SipUri> {
-        self.remote_target.as_ref()
+        self.dialog.remote_target()
     }
 
     /// CSeq of the last request that we sent.

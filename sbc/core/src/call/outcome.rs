@@ -200,7 +200,7 @@ impl Call {
         let call_id = response.headers.call_id.text();
         if self
             .leg(side)
-            .is_some_and(|leg| leg.call_id != call_id.as_str())
+            .is_some_and(|leg| leg.call_id() != call_id.as_str())
         {
             cx.turns.push_back(Turn::Again(Box::new(response)));
             return;

@@ -280,7 +280,7 @@ impl Call {
         };
         let (to, quiet, call) = (referral.side.other(), referral.quiet, self.id);
         let Some(leg) = self.leg_mut(to) else { return };
-        let referrer = leg.own.clone();
+        let referrer = leg.own().clone();
         let (hop, mut refer) = leg.request(cx, Method::Refer);
         let cseq = leg.own_cseq();
         let contact = outgoing::contact(cx, &hop);

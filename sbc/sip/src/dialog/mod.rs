@@ -118,6 +118,18 @@ impl Dialog {
         &self.local
     }
 
+    /// To of our requests.
+    #[must_use]
+    pub const fn remote(&self) -> &NameAddr {
+        &self.remote
+    }
+
+    /// Where the other end is reached, as it says itself.
+    #[must_use]
+    pub const fn remote_target(&self) -> Option<&SipUri> {
+        self.remote_target.as_ref()
+    }
+
     /// Tag of this end.
     #[must_use]
     pub const fn local_tag(&self) -> &Text {
