@@ -62,9 +62,10 @@ impl Registration {
     }
 
     /// The registrar answered something.
-    pub(super) fn answered(&mut self, cx: &mut Context, address: usize) {
+    /// `address`: which of its addresses, if that is known.
+    pub(super) fn answered(&mut self, cx: &mut Context, address: Option<usize>) {
         self.gate.answered = Some(cx.now);
-        self.preferred = address;
+        self.preferred = address.unwrap_or(self.preferred);
         let presence = std::mem::take(&mut self.presence);
         if presence != Presence::Present {
             cx.timers.cancel(TimerKey::RegistrarProbe);
@@ -100,26 +101,22 @@ impl Registration {
     /// away. `over`: no answer will come any more.
     pub(super) fn silent(&mut self, cx: &mut Context, id: u64, over: bool) {
         let count = addresses(cx).len();
-        let next = match self.under_way.get_mut(&id) {
+        let another = match self.under_way.get_mut(&id) {
             Some(relayed) if relayed.tried < count => {
                 relayed.address = relayed.address.wrapping_add(1);
-                Some(relayed.address)
+                true
             }
-            _ => None,
+            _ => false,
         };
-        match next {
-            Some(next) => {
-                self.preferred = next;
-                self.send(cx, id);
-            }
-            None => {
-                if over && let Some(relayed) = self.under_way.remove(&id) {
-                    cx.timers.cancel(TimerKey::RegisterSlot(id));
-                    self.without_registrar(cx, id, &relayed);
-                }
-                self.suspect(cx);
-            }
+        if another {
+            self.send(cx, id);
+            return;
         }
+        if over && let Some(relayed) = self.under_way.remove(&id) {
+            cx.timers.cancel(TimerKey::RegisterSlot(id));
+            self.without_registrar(cx, id, &relayed);
+        }
+        self.suspect(cx);
     }
 
     /// Ask every address whether it is there.
@@ -217,7 +214,7 @@ impl Registration {
     /// The registrar answered the question.
     pub(crate) fn probe_answered(&mut self, cx: &mut Context, address: usize, status: u16) {
         if self.presence != Presence::Present && !matches!(status, 408 | 503) {
-            self.answered(cx, address);
+            self.answered(cx, Some(address));
         }
     }
 

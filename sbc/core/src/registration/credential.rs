@@ -3,8 +3,7 @@
 //! A digest covers nonce, count and Request-URI, but neither the Contact nor the Call-ID, and the REGISTER that we send to
 //! the registrar has our own Call-ID and CSeq. So the registrar cannot tell the credentials of an honest phone from the
 //! same ones sent again by somebody who heard them, who would bind that phone's name to another place. [`Spent`] tells
-//! them apart: what was used by one way is worth nothing by another unless its count is greater, which needs the
-//! password. Who sends it all the same is challenged anew; an honest phone that moved just answers.
+//! them apart: what was used by one way is worth nothing by another; counting on needs the password. Who sends it all the same is challenged anew; an honest phone that moved just answers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,6 +13,10 @@ use crate::{identity::Identity, transport::Flow};
 
 /// Nonces that are remembered at least, whatever the table of bindings may hold.
 const LEAST: usize = 65_536;
+/// Ways by which one nonce may be used.
+const WAYS: usize = 4;
+/// Responses that are remembered of each.
+const RESPONSES: usize = 4;
 
 /// Fingerprint of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +68,19 @@ impl Credential {
     }
 }
 
-/// Where a nonce was used.
+/// By one way, what was sent with a nonce.
 struct Use {
     flow: u64,
+    /// The greatest count.
     count: u32,
+    /// The last responses, since some phones never count on.
+    responses: [u64; RESPONSES],
 }
 
-/// Nonces that were used, and by which way. The oldest are forgotten first.
+/// Nonces that were used, and by which ways. The oldest are forgotten first.
 #[derive(Default)]
 pub(crate) struct Spent {
-    uses: BTreeMap<u64, Use>,
+    uses: BTreeMap<u64, Vec<Use>>,
     order: VecDeque<u64>,
 }
 
@@ -87,12 +93,29 @@ impl Spent {
         flow: &Flow,
         bindings: usize,
     ) {
-        let one = Use {
-            flow: fingerprint(identity, flow),
-            count: credential.count,
-        };
-        if self.uses.insert(credential.nonce, one).is_none() {
-            self.order.push_back(credential.nonce);
+        let flow = fingerprint(identity, flow);
+        let order = &mut self.order;
+        let uses = self.uses.entry(credential.nonce).or_insert_with(|| {
+            order.push_back(credential.nonce);
+            Vec::with_capacity(1)
+        });
+        let room = uses.len() < WAYS;
+        match uses.iter_mut().find(|one| one.flow == flow) {
+            Some(one) => {
+                one.count = one.count.max(credential.count);
+                if !one.responses.contains(&credential.response) {
+                    one.responses.rotate_right(1);
+                    if let Some(first) = one.responses.first_mut() {
+                        *first = credential.response;
+                    }
+                }
+            }
+            None if room => uses.push(Use {
+                flow,
+                count: credential.count,
+                responses: [credential.response; RESPONSES],
+            }),
+            None => {}
         }
         while self.order.len() > LEAST.max(bindings.saturating_mul(2)) {
             if let Some(oldest) = self.order.pop_front() {
@@ -101,16 +124,28 @@ impl Spent {
         }
     }
 
-    /// Whether these credentials were heard by another way and prove nothing by this one.
+    /// Whether these credentials were heard by another way and prove nothing by this one. A registrar may give the same
+    /// nonce to two phones of an account at once, so a first use that was not seen before is no replay.
     pub(crate) fn is_replay(
         &self,
         identity: &Identity,
         credential: &Credential,
         flow: &Flow,
     ) -> bool {
-        self.uses.get(&credential.nonce).is_some_and(|last| {
-            credential.count <= last.count && last.flow != fingerprint(identity, flow)
-        })
+        let Some(uses) = self.uses.get(&credential.nonce) else {
+            return false;
+        };
+        let flow = fingerprint(identity, flow);
+        if uses.iter().any(|one| one.flow == flow) {
+            return false;
+        }
+        uses.len() >= WAYS
+            || uses.iter().any(|one| match credential.count {
+                // Without client nonce two phones with one password say the same.
+                0 => true,
+                1 => one.responses.contains(&credential.response),
+                count => count <= one.count,
+            })
     }
 
     pub(crate) fn clear(&mut self) {
@@ -171,10 +206,27 @@ mod tests {
         let (here, there) = (flow("198.51.100.10:5060"), flow("198.51.100.66:5060"));
         spent.used(&identity, credential(1, 2, 7), &here, 0);
         assert!(spent.is_replay(&identity, &credential(1, 2, 7), &there));
-        assert!(spent.is_replay(&identity, &credential(1, 1, 5), &there));
+        assert!(spent.is_replay(&identity, &credential(1, 1, 7), &there));
+        assert!(spent.is_replay(&identity, &credential(1, 0, 5), &there));
         assert!(!spent.is_replay(&identity, &credential(1, 2, 7), &here));
         assert!(!spent.is_replay(&identity, &credential(1, 3, 8), &there));
         assert!(!spent.is_replay(&identity, &credential(9, 1, 8), &there));
+    }
+
+    #[test]
+    fn two_phones_of_an_account_may_get_the_same_nonce() {
+        let identity = Identity::new([1; 32]);
+        let mut spent = Spent::default();
+        let (here, there) = (flow("198.51.100.10:5060"), flow("198.51.100.11:5060"));
+        let stranger = flow("198.51.100.66:5060");
+        spent.used(&identity, credential(1, 1, 7), &here, 0);
+        assert!(!spent.is_replay(&identity, &credential(1, 1, 8), &there));
+        spent.used(&identity, credential(1, 1, 8), &there, 0);
+        // One that never counts on: each of its answers is remembered.
+        spent.used(&identity, credential(1, 1, 9), &here, 0);
+        for heard in [7, 8, 9] {
+            assert!(spent.is_replay(&identity, &credential(1, 1, heard), &stranger));
+        }
     }
 
     #[test]

@@ -407,10 +407,7 @@ impl Registration {
             // RFC 3263 §4.3: as if it had not answered.
             return self.silent(cx, id, true);
         }
-        let address = self
-            .under_way
-            .get(&id)
-            .map_or(self.preferred, |relayed| relayed.address);
+        let address = self.under_way.get(&id).map(|relayed| relayed.address);
         self.answered(cx, address);
         let Some(relayed) = self.under_way.get_mut(&id) else {
             return;

@@ -456,6 +456,9 @@ impl Agent {
     }
 
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if bytes == b"\r\n\r\n" {
+            return;
+        }
         let message = Message::parse(bytes);
         self.inbox.push(message.clone());
         if !self.script.alive {

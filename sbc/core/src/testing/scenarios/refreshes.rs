@@ -17,6 +17,7 @@ pub(super) struct Phone {
     pub(super) expires: u32,
     /// Nonce and count of its credentials.
     pub(super) credentials: Option<(String, u32)>,
+    pub(super) cnonce: String,
     pub(super) branch: String,
     pub(super) more: Vec<(&'static str, String)>,
 }
@@ -32,6 +33,7 @@ impl Phone {
             cseq: 0,
             expires: 3600,
             credentials: None,
+            cnonce: address.into(),
             branch: "b".into(),
             more: Vec::new(),
         }
@@ -61,8 +63,8 @@ impl Phone {
         if let Some((nonce, count)) = &self.credentials {
             let value = format!(
                 "Digest username=\"{}\", realm=\"lab.test\", nonce=\"{nonce}\", uri=\"sip:lab.test\", response=\"good\", \
-                 algorithm=MD5, qop=auth, cnonce=\"c{count}\", nc={count:08x}",
-                self.user
+                 algorithm=MD5, qop=auth, cnonce=\"{}{count}\", nc={count:08x}",
+                self.user, self.cnonce
             );
             message = message.with("Authorization", value);
         }
@@ -227,6 +229,7 @@ fn credentials_heard_by_a_stranger_bind_and_remove_nothing() {
         thief.expires = expires;
         thief.contact = contact.into();
         thief.credentials = phone.credentials.clone();
+        thief.cnonce = phone.cnonce.clone();
         let answer = thief.register(&mut world).unwrap();
         assert_eq!(answer.status(), Some(401));
         assert!(answer.need("WWW-Authenticate").contains("stale=true"));
