@@ -189,6 +189,7 @@ pub fn explain(settings: &Settings, journey: &Journey) -> Result<String, String>
         user: &user,
         host,
         calling,
+        spared: false,
     };
     let mut steps = vec![who(settings, &asker, &caller)];
     let way = find(

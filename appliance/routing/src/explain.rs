@@ -64,6 +64,8 @@ pub enum Step<'a> {
     },
     /// The number is an emergency number: no limit counts.
     Emergency,
+    /// A trusted peer marked the call as urgent: no limit counts.
+    Spared,
     /// A route is not for this call.
     Passed {
         /// Its name.
@@ -160,6 +162,7 @@ impl fmt::Display for Step<'_> {
             Self::Emergency => {
                 f.write_str("an emergency number: no limit counts, dead trunks are tried too")
             }
+            Self::Spared => f.write_str("marked as urgent by a trusted peer: no limit counts"),
             Self::Passed { route, because } => {
                 write!(f, "route `{route}` is passed over: {because}")
             }

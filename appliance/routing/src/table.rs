@@ -23,6 +23,8 @@ pub struct Called<'a> {
     pub host: &'a str,
     /// User part of From, escapes resolved.
     pub calling: &'a str,
+    /// A trusted peer marked the call as one that no limit stops (RFC 4412).
+    pub spared: bool,
 }
 
 /// How a trunk is.
@@ -193,7 +195,10 @@ fn search(
     });
     if emergency {
         explain.step(&Step::Emergency);
+    } else if called.spared {
+        explain.step(&Step::Spared);
     }
+    let spared = emergency || called.spared;
     let mut refusal = no(404, "no-route");
     for route in &settings.routes {
         let because = match mismatch(settings, route, caller, called, number.as_deref(), unix_ms) {
@@ -212,7 +217,7 @@ fn search(
                 caller,
                 called,
                 number.as_deref(),
-                emergency,
+                spared,
                 live,
                 explain,
             ) {
@@ -300,7 +305,7 @@ fn take(
     caller: &Caller<'_>,
     called: &Called<'_>,
     number: Option<&str>,
-    emergency: bool,
+    spared: bool,
     live: &mut dyn Live,
     explain: &mut dyn Explain,
 ) -> Result<Way, Taken> {
@@ -341,7 +346,7 @@ fn take(
             }
         }
         RouteAction::Trunks(choices) => {
-            let (order, refusal) = usable(settings, choices, emergency, live, explain);
+            let (order, refusal) = usable(settings, choices, spared, live, explain);
             let mut tries = Vec::with_capacity(order.len());
             for (index, choice) in order {
                 let Some(trunk) = settings.trunks.get(index) else {
@@ -375,7 +380,7 @@ fn take(
     Ok(Way {
         route: route.name.clone(),
         goal,
-        emergency,
+        emergency: spared,
         failover: route.conditions.failover.clone(),
     })
 }
@@ -384,7 +389,7 @@ fn take(
 fn usable<'c>(
     settings: &Settings,
     choices: &'c [TrunkChoice],
-    emergency: bool,
+    spared: bool,
     live: &mut dyn Live,
     explain: &mut dyn Explain,
 ) -> (Vec<(usize, &'c TrunkChoice)>, NoWay) {
@@ -406,13 +411,13 @@ fn usable<'c>(
         let load = choice.below.map(|below| (live.calls(index), below));
         let skip = match (live.trunk(index), load) {
             // Better a try that is lost than none.
-            (TrunkState::Down, _) if emergency => {
+            (TrunkState::Down, _) if spared => {
                 last.push((index, choice));
                 continue;
             }
             (TrunkState::Down, _) => Some((Skip::Down, "trunks-down")),
-            (TrunkState::Full(limit), _) if !emergency => Some((Skip::Full(limit), "trunks-full")),
-            (_, Some((calls, below))) if calls >= below && !emergency => {
+            (TrunkState::Full(limit), _) if !spared => Some((Skip::Full(limit), "trunks-full")),
+            (_, Some((calls, below))) if calls >= below && !spared => {
                 Some((Skip::Load(calls), "trunks-full"))
             }
             _ => None,

@@ -52,7 +52,7 @@ pub(crate) struct Rate {
 }
 
 /// A token bucket, counted in thousandths so that a slow rate loses nothing.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     millis: u64,
     at: Instant,
@@ -90,6 +90,12 @@ impl Bucket {
                 .min(u64::from(rate.burst) * 1000);
             self.at = now;
         }
+    }
+
+    /// Whether there is one to take.
+    pub(crate) fn has(&mut self, rate: Rate, now: Instant) -> bool {
+        self.refill(rate, now);
+        self.millis >= 1000
     }
 
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {

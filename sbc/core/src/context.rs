@@ -15,8 +15,10 @@ use sbc_media::relay::{Side, StreamId};
 use crate::{
     call::transfer::{Turn, Wish},
     counters::Counters,
+    health::TrunkHealth,
     identity::Identity,
     io::Output,
+    ledger::Ledger,
     requests::Requests,
     surroundings::Surroundings,
     timers::Timers,
@@ -52,6 +54,12 @@ pub(crate) struct Context {
     pub(crate) wishes: VecDeque<Wish>,
     /// What calls have to tell each other.
     pub(crate) turns: VecDeque<Turn>,
+    /// Watched addresses of trunks.
+    pub(crate) health: TrunkHealth,
+    /// How much goes through zones, trunks and accounts.
+    pub(crate) ledger: Ledger,
+    /// Calls that make room for a cry for help.
+    pub(crate) preempted: BTreeSet<u64>,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -76,6 +84,9 @@ impl Context {
             registrar_away: false,
             wishes: VecDeque::new(),
             turns: VecDeque::new(),
+            health: TrunkHealth::default(),
+            ledger: Ledger::default(),
+            preempted: BTreeSet::new(),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,

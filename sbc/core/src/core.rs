@@ -18,7 +18,9 @@ use crate::{
     admission::Rates,
     call::Call,
     context::Context,
+    health,
     io::{BrokerAnswer, ConnectionId, Input, Output},
+    ledger::Subject,
     media_session,
     registration::Registration,
     requests::Purpose,
@@ -60,6 +62,7 @@ impl Core {
         core.cx.set_wall_clock(unix_ms);
         core.listen();
         core.trunks.configure(&mut core.cx);
+        health::configure(&mut core.cx);
         core
     }
 
@@ -164,7 +167,26 @@ impl Core {
                 .into_iter()
                 .map(|(name, value)| (format!("sbc_{name}"), value)),
         );
+        counters.extend(self.trunk_gauges());
         counters
+    }
+
+    /// Watched addresses of trunks, and what goes through zones and trunks.
+    fn trunk_gauges(&self) -> Vec<(String, u64)> {
+        let health = self.cx.health.list().map(|(trunk, address, up)| {
+            let labels = format!("trunk=\"{trunk}\",address=\"{address}\"");
+            (format!("sbc_trunk_up{{{labels}}}"), u64::from(up))
+        });
+        let settings = self.cx.settings();
+        // Accounts are people: how much each of them calls is not for the metrics.
+        let named = |subject: &Subject| !matches!(subject, Subject::Account(_));
+        let loads = self.cx.ledger.list().filter(|(subject, ..)| named(subject));
+        let loads = loads.flat_map(|(subject, calls, kbit)| {
+            let label = format!("{}=\"{}\"", subject.word(), subject.name(settings));
+            [("calls", calls), ("kbit", kbit)]
+                .map(|(what, value)| (format!("sbc_load_{what}{{{label}}}"), value))
+        });
+        health.chain(loads).collect()
     }
 
     /// Sizes of all tables.
@@ -179,6 +201,7 @@ impl Core {
             ("connections", self.cx.connections.len()),
             ("broker_requests", self.cx.requests.len()),
             ("call_sources", self.per_source.len()),
+            ("calls_in_ledger", self.cx.ledger.len()),
             ("sources", self.rates.len()),
             ("registration_sources", self.registration.sources()),
             ("timers", self.cx.timers.len()),
@@ -214,6 +237,7 @@ impl Core {
         self.cx.surroundings.replace(settings);
         self.listen();
         self.trunks.configure(&mut self.cx);
+        health::configure(&mut self.cx);
     }
 
     /// Ask for every listener that is configured and does not stand.
@@ -258,6 +282,7 @@ impl Core {
                 TimerKey::Binding(number) => self.registration.binding_timer(&mut self.cx, number),
                 TimerKey::RegistrarProbe => self.registration.probe(&mut self.cx),
                 TimerKey::RegisterSlot(server) => self.registration.slot(&mut self.cx, server),
+                TimerKey::Health(id) => health::timer(&mut self.cx, id),
                 TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
                 TimerKey::Connection(number) => self.connection_timer(ConnectionId(number)),
                 TimerKey::Listen => self.listen(),
@@ -287,6 +312,11 @@ impl Core {
             }
         }
         while self.take_turn() {}
+        while let Some(id) = self.cx.preempted.pop_first() {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.end(&mut self.cx, "preempted");
+            }
+        }
         while let Some(id) = self.cx.over.pop_first() {
             self.cx.ending.remove(&id);
             self.let_go(id);
@@ -305,6 +335,7 @@ impl Core {
             return;
         };
         call.leave(&mut self.cx);
+        self.cx.ledger.end(id);
         if let Some(source) = call.source
             && let Some(count) = self.per_source.get_mut(&source)
         {
@@ -353,6 +384,7 @@ impl Core {
             Owner::TrunkRegistration(index) => {
                 self.trunks.response(&mut self.cx, index, Some(&response))
             }
+            Owner::TrunkHealth(id) => health::response(&mut self.cx, id, Some(status)),
         }
     }
 
@@ -401,6 +433,7 @@ impl Core {
                 self.registration
                     .keepalive_ended(&mut self.cx, number, false);
             }
+            (Owner::TrunkHealth(id), Some(_)) => health::response(&mut self.cx, id, None),
             (Owner::TrunkRegistration(index), Some(_)) => {
                 self.trunks.response(&mut self.cx, index, None)
             }

@@ -277,9 +277,10 @@ impl Core {
     }
 
     fn outside_dialog(&mut self, source: Source, request: &Request) {
-        // A REGISTER has rates of its own.
+        // A REGISTER has rates of its own, and a cry for help has none.
         let known = source.is_known();
         if (known || request.method != Method::Register)
+            && self.spared(&source, request).is_none()
             && let Err(shed) = self
                 .rates
                 .request(self.cx.now, source.flow.peer.ip(), known)

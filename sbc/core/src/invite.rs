@@ -1,5 +1,6 @@
 //! An INVITE outside a dialog: may this caller call, and where does it go. RFC 3261 §8.2 and §13.3.1.
 
+use broker_proto::journal::Severity;
 use sbc_sip::{message::Request, method::Method, status::StatusCode};
 
 use crate::{
@@ -9,15 +10,28 @@ use crate::{
         leg::Leg,
         session_timer::{self, Asked},
     },
+    context::Context,
     core::Core,
     dispatch::Source,
+    ledger::{self, Subject},
     outgoing::{self, Answer, Credentials},
     policy::{self, fields::Crossing},
+    priority::Spared,
     surroundings::Peer,
     target::{self, Way},
     transactions, transfer,
     transport::NextHop,
 };
+
+/// Seconds after which a caller that met a limit may try again.
+const RETRY_AFTER: u32 = 10;
+
+/// Where a call counts, and as how much.
+struct Counts {
+    subjects: Vec<Subject>,
+    kbit: u64,
+    spared: Option<Spared>,
+}
 
 impl Core {
     pub(crate) fn invite(&mut self, source: Source, request: &Request) {
@@ -60,8 +74,11 @@ impl Core {
             },
             None => None,
         };
+        let spared = self.spared(&source, request);
+        let kbit = ledger::kbit_of(offer.as_ref());
+        let subjects = self.subjects(&source, &calling);
         if replaced.is_some() {
-            if self.too_many(source, request) {
+            if spared.is_none() && self.too_many(source, request, &subjects, kbit) {
                 return;
             }
             let Some(server) = self.serve(source, request) else {
@@ -75,7 +92,14 @@ impl Core {
                 server,
                 way,
                 (calling, called),
-                offer,
+                (
+                    offer,
+                    Counts {
+                        subjects,
+                        kbit,
+                        spared,
+                    },
+                ),
                 replaced,
             );
             return;
@@ -84,28 +108,89 @@ impl Core {
             &mut self.cx,
             &self.registration.bindings,
             (source.peer, &source.flow),
-            &calling,
-            &request.uri,
+            (&calling, &request.uri),
+            (kbit, spared.is_some()),
         );
         let way = match found {
             Ok(way) => way,
             Err(none) => {
-                self.refuse(source, request, none.status, none.reason);
+                if let Some((limit, subject)) = &none.limit {
+                    self.limit_event(source, limit, subject);
+                }
+                let answer = Answer {
+                    status: outgoing::status(none.status),
+                    retry_after: none.passing.then_some(RETRY_AFTER),
+                    ..Answer::default()
+                };
+                self.refuse_with(source, request, none.reason, answer);
                 return;
             }
         };
-        if self.too_many(source, request) {
-            return;
+        match spared {
+            Some(why) => self
+                .cx
+                .counters
+                .count("calls_spared_total", "why", why.word()),
+            None if self.too_many(source, request, &subjects, kbit) => return,
+            None => {}
         }
         let Some(server) = self.serve(source, request) else {
             return;
         };
         transactions::respond_plain(&mut self.cx, server, 100);
-        self.begin(source, request, server, way, (calling, called), offer, None);
+        let counts = Counts {
+            subjects,
+            kbit,
+            spared,
+        };
+        self.begin(
+            source,
+            request,
+            server,
+            way,
+            (calling, called),
+            (offer, counts),
+            None,
+        );
+    }
+
+    /// Where a call counts on its caller's side.
+    fn subjects(&self, source: &Source, calling: &str) -> Vec<Subject> {
+        let mut subjects = vec![Subject::Zone(source.flow.zone)];
+        if let Peer::Trunk(index) = source.peer {
+            let trunk = self.cx.surroundings.trunk(index);
+            subjects.extend(trunk.map(|trunk| Subject::Trunk(trunk.name.clone())));
+        } else if source.registered {
+            subjects.push(Subject::Account(calling.to_owned()));
+        }
+        subjects
+    }
+
+    /// A limit of a zone, trunk or account is reached.
+    fn limit_event(&mut self, source: Source, limit: &'static str, subject: &Subject) {
+        self.cx
+            .counters
+            .count("limits_reached_total", subject.word(), limit);
+        if !self.rates.log(self.cx.now) {
+            return;
+        }
+        let fields = vec![
+            ("limit", limit.to_owned()),
+            (subject.word(), subject.name(self.cx.settings())),
+            ("zone", self.cx.zone_name(source.flow.zone)),
+            ("remote", source.flow.peer.to_string()),
+        ];
+        self.cx.record(Severity::Notice, "limit", fields);
     }
 
     /// Rates and numbers of calls.
-    fn too_many(&mut self, source: Source, request: &Request) -> bool {
+    fn too_many(
+        &mut self,
+        source: Source,
+        request: &Request,
+        subjects: &[Subject],
+        kbit: u64,
+    ) -> bool {
         let limits = self.cx.settings().limits;
         if self.stopping {
             self.busy(source, request, "stopping");
@@ -128,6 +213,30 @@ impl Core {
             self.busy(source, request, "calls-per-source");
             return true;
         }
+        for subject in subjects {
+            let Context {
+                surroundings,
+                ledger,
+                now,
+                ..
+            } = &mut self.cx;
+            let Err(limit) = ledger.may(*now, surroundings.settings(), subject, kbit) else {
+                continue;
+            };
+            self.limit_event(source, limit, subject);
+            // A user has to wait for himself; a zone or trunk is told that we are full.
+            let status = match subject {
+                Subject::Account(_) => StatusCode::TEMPORARILY_UNAVAILABLE,
+                Subject::Zone(_) | Subject::Trunk(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            let answer = Answer {
+                status,
+                retry_after: Some(RETRY_AFTER),
+                ..Answer::default()
+            };
+            self.refuse_with(source, request, "limit", answer);
+            return true;
+        }
         false
     }
 
@@ -147,12 +256,26 @@ impl Core {
         server: u64,
         way: Way,
         (calling, called): (String, String),
-        offer: Option<sbc_sip::sdp::SessionDescription>,
+        (offer, counts): (Option<sbc_sip::sdp::SessionDescription>, Counts),
         replaced: Option<(u64, sbc_media::relay::Side)>,
     ) {
         let callee =
             replaced.and_then(|replaced| self.stand_in_for(replaced).map(|leg| (leg, replaced)));
         let id = self.cx.next_number();
+        let Context {
+            surroundings,
+            ledger,
+            now,
+            ..
+        } = &mut self.cx;
+        let (kbit, spared) = (counts.kbit, counts.spared);
+        ledger.begin(
+            *now,
+            surroundings.settings(),
+            id,
+            counts.subjects,
+            (kbit, spared.is_some()),
+        );
         let (own, other) = (request.headers.to.clone(), request.headers.from.clone());
         let hop = NextHop::Flow(source.flow);
         let mut leg = Leg::new(
@@ -193,6 +316,7 @@ impl Core {
             source: counted,
             route: way.route,
             failover: way.failover,
+            spared,
             calling,
             called,
             asked: Asked::of(&request.headers),

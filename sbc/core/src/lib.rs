@@ -10,6 +10,8 @@
 //! | `core`, `dispatch`, `stream`, `invite` | the whole; a message and whom it is for; connections; a new call |
 //! | `surroundings` | settings in force: zones, own addresses, who is whose address |
 //! | `admission` | scanners, rates |
+//! | `health` | which addresses of trunks are alive |
+//! | `ledger`, `priority` | limits of zones, trunks and accounts; calls that none stops |
 //! | `target` | what the dial plan (crate `routing`) makes of a call, as places to try |
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
@@ -36,14 +38,17 @@ mod counters;
 mod digest;
 mod dispatch;
 mod dtmf;
+mod health;
 mod identity;
 mod invite;
 pub mod io;
 mod keys;
+mod ledger;
 mod media_session;
 mod offer_answer;
 mod outgoing;
 mod policy;
+mod priority;
 mod registration;
 mod requests;
 mod stream;

@@ -1,8 +1,8 @@
 //! Where a call may go: the route's action as a list of places to try, in order.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
-use broker_proto::settings::Transport;
+use broker_proto::settings::{Transport, ZoneId};
 use routing::{Goal, Live, TrunkState, TrunkTry};
 use sbc_sip::{
     headers::NameAddr,
@@ -11,7 +11,9 @@ use sbc_sip::{
 
 use crate::{
     context::Context,
+    health::TrunkHealth,
     identity::Identity,
+    ledger::{Ledger, Reached, Subject},
     outgoing,
     registration::bindings::{Binding, Bindings, Token},
     surroundings::{Peer, Surroundings},
@@ -32,10 +34,46 @@ pub(crate) struct Target {
     pub(crate) other: NameAddr,
     /// Its challenges mean the caller, whose credentials go there: only the registrar's do.
     pub(crate) passes_challenges: bool,
+    /// The account whose phone is there.
+    pub(crate) account: Option<String>,
 }
 
+impl Target {
+    /// Where a call to it counts.
+    pub(crate) fn subjects(&self, surroundings: &Surroundings, from: ZoneId) -> Vec<Subject> {
+        let mut subjects = Vec::new();
+        if self.hop.zone() != from {
+            subjects.push(Subject::Zone(self.hop.zone()));
+        }
+        if let Peer::Trunk(index) = self.peer {
+            let trunk = surroundings.trunk(index);
+            subjects.extend(trunk.map(|trunk| Subject::Trunk(trunk.name.clone())));
+        }
+        subjects.extend(self.account.clone().map(Subject::Account));
+        subjects
+    }
+
+    /// The limit that a call from a zone would break there.
+    pub(crate) fn limit(&self, cx: &mut Context, from: ZoneId, kbit: u64) -> Option<Limit> {
+        let Context {
+            surroundings,
+            ledger,
+            now,
+            ..
+        } = cx;
+        let subjects = self.subjects(surroundings, from);
+        subjects.into_iter().find_map(|subject| {
+            let may = ledger.may(*now, surroundings.settings(), &subject, kbit);
+            may.err().map(|limit| (limit, subject))
+        })
+    }
+}
+
+/// A limit that is reached, and whose it is.
+pub(crate) type Limit = (Reached, Subject);
+
 /// Why a call goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoTarget {
     /// Status for a known peer; a stranger gets silence.
     pub(crate) status: u16,
@@ -43,6 +81,8 @@ pub(crate) struct NoTarget {
     pub(crate) reason: &'static str,
     /// It may be otherwise soon: worth a Retry-After.
     pub(crate) passing: bool,
+    /// The limit that is reached.
+    pub(crate) limit: Option<Limit>,
 }
 
 /// Where a call goes.
@@ -60,21 +100,39 @@ const fn refused(status: u16, reason: &'static str) -> NoTarget {
         status,
         reason,
         passing: false,
+        limit: None,
     }
 }
 
 /// What lives of the trunks, for the dial plan.
 struct Trunks<'a> {
+    surroundings: &'a Surroundings,
+    health: &'a TrunkHealth,
+    ledger: &'a Ledger,
     identity: &'a mut Identity,
 }
 
 impl Live for Trunks<'_> {
-    fn trunk(&self, _index: usize) -> TrunkState {
-        TrunkState::Up
+    fn trunk(&self, index: usize) -> TrunkState {
+        let Some(trunk) = self.surroundings.trunk(index) else {
+            return TrunkState::Down;
+        };
+        let up = |address: &SocketAddr| self.health.is_up(&trunk.name, *address);
+        if !trunk.addresses.iter().any(up) {
+            return TrunkState::Down;
+        }
+        let calls = self.calls(index);
+        match trunk.policy.caps.calls {
+            Some(most) if calls >= most => TrunkState::Full("calls"),
+            _ => TrunkState::Up,
+        }
     }
 
-    fn calls(&self, _index: usize) -> u32 {
-        0
+    fn calls(&self, index: usize) -> u32 {
+        let trunk = self.surroundings.trunk(index);
+        trunk.map_or(0, |trunk| {
+            self.ledger.calls(&Subject::Trunk(trunk.name.clone()))
+        })
     }
 
     fn draw(&mut self, bound: u32) -> u32 {
@@ -100,8 +158,8 @@ pub(crate) fn find(
     cx: &mut Context,
     bindings: &Bindings,
     (peer, flow): (Peer, &Flow),
-    calling: &str,
-    uri: &Uri,
+    (calling, uri): (&str, &Uri),
+    (kbit, spared): (u64, bool),
 ) -> Result<Way, NoTarget> {
     let called = dialled(uri);
     if let (Peer::Registrar, Some(token)) = (peer, Token::read(&called)) {
@@ -109,7 +167,8 @@ pub(crate) fn find(
         let binding = bindings
             .by_token(token)
             .ok_or(refused(430, "flow-failed"))?;
-        let targets = VecDeque::from([to_binding(cx, binding, calling)?]);
+        let target = to_binding(cx, binding, calling)?;
+        let targets = admitted(cx, VecDeque::from([target]), (flow.zone, kbit, spared))?;
         return Ok(Way {
             route: String::new(),
             targets,
@@ -128,16 +187,24 @@ pub(crate) fn find(
         user: &called,
         host: &host,
         calling,
+        spared,
     };
     let unix_ms = cx.wall_clock();
     let found = {
         let Context {
             surroundings,
             identity,
+            health,
+            ledger,
             ..
         } = &mut *cx;
         let surroundings: &Surroundings = surroundings;
-        let mut live = Trunks { identity };
+        let mut live = Trunks {
+            surroundings,
+            health,
+            ledger,
+            identity,
+        };
         routing::find(
             surroundings.settings(),
             &caller,
@@ -151,6 +218,7 @@ pub(crate) fn find(
         status: no.status,
         reason: no.reason,
         passing: no.passing,
+        limit: None,
     })?;
     let targets: VecDeque<Target> = match &way.goal {
         // Phones go on calling each other.
@@ -158,7 +226,11 @@ pub(crate) fn find(
             to_bindings(cx, bindings, calling, called)
         }
         Goal::Registrar { called, calling } => to_registrar(cx, calling, called),
-        Goal::Trunks(tries) => tries.iter().flat_map(|one| to_trunk(cx, one)).collect(),
+        Goal::Trunks(tries) => {
+            let tries = tries.iter();
+            let all = tries.flat_map(|one| to_trunk(cx, one, spared || way.emergency));
+            all.collect()
+        }
         Goal::Binding { user, calling } => {
             if !bindings.has_user(user) {
                 return Err(refused(480, "not-registered"));
@@ -169,6 +241,7 @@ pub(crate) fn find(
     if targets.is_empty() {
         return Err(refused(503, "no-way"));
     }
+    let targets = admitted(cx, targets, (flow.zone, kbit, spared || way.emergency))?;
     Ok(Way {
         route: way.route,
         targets,
@@ -183,6 +256,40 @@ fn to_bindings(cx: &Context, bindings: &Bindings, calling: &str, number: &str) -
         .into_iter()
         .filter_map(|binding| to_binding(cx, binding, calling).ok())
         .collect()
+}
+
+/// The targets that no limit forbids, or the limit that forbids the last of them.
+fn admitted(
+    cx: &mut Context,
+    targets: VecDeque<Target>,
+    (from, kbit, spared): (ZoneId, u64, bool),
+) -> Result<VecDeque<Target>, NoTarget> {
+    if spared {
+        return Ok(targets);
+    }
+    let mut reached = None;
+    let mut good = VecDeque::with_capacity(targets.len());
+    for target in targets {
+        match target.limit(cx, from, kbit) {
+            None => good.push_back(target),
+            Some(limit) => reached = Some(limit),
+        }
+    }
+    match reached {
+        Some(limit) if good.is_empty() => {
+            // The callee's phone has all the calls that it may have: that is busy (RFC 3261 §21.4.24).
+            let (status, reason) = match limit.1 {
+                Subject::Account(_) => (486, "callee-limit"),
+                Subject::Zone(_) | Subject::Trunk(_) => (503, "limit"),
+            };
+            Err(NoTarget {
+                passing: true,
+                limit: Some(limit),
+                ..refused(status, reason)
+            })
+        }
+        _ => Ok(good),
+    }
 }
 
 fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, NoTarget> {
@@ -203,6 +310,7 @@ fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, 
         own: NameAddr::new(user_at(calling, domain.clone())),
         other: NameAddr::new(user_at(&binding.user, domain)),
         passes_challenges: false,
+        account: Some(binding.user.to_string()),
     })
 }
 
@@ -227,19 +335,28 @@ fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDeque<Target> {
             own: NameAddr::new(user_at(calling, domain.clone())),
             other: NameAddr::new(user_at(number, domain.clone())),
             passes_challenges: true,
+            account: None,
         })
         .collect()
 }
 
-fn to_trunk(cx: &Context, one: &TrunkTry) -> Vec<Target> {
+fn to_trunk(cx: &Context, one: &TrunkTry, spared: bool) -> Vec<Target> {
     let (index, calling, number) = (one.index, &one.calling, &one.called);
     let Some(trunk) = cx.surroundings.trunk(index) else {
         return Vec::new();
     };
     let (zone, transport) = (trunk.zone, trunk.transport);
+    let up = |address: &&SocketAddr| cx.health.is_up(&trunk.name, **address);
+    // A cry for help tries what seems dead too, after the rest.
+    let dead = trunk
+        .addresses
+        .iter()
+        .filter(|address| spared && !up(address));
     trunk
         .addresses
         .iter()
+        .filter(up)
+        .chain(dead)
         .map(|peer| NextHop::Address {
             zone,
             transport,
@@ -263,6 +380,7 @@ fn to_trunk(cx: &Context, one: &TrunkTry) -> Vec<Target> {
                 other: NameAddr::new(Uri::Sip(uri.clone())),
                 uri,
                 passes_challenges: false,
+                account: None,
             })
         })
         .collect()

@@ -16,6 +16,8 @@ pub(crate) enum TimerKey {
     RegisterSlot(u64),
     /// Ask whether the registrar is back.
     RegistrarProbe,
+    /// Next question to a watched address of a trunk, by its number.
+    Health(u64),
     /// Next registration at the trunk of that index.
     TrunkRegistration(usize),
     /// A connection: idle, or an unfinished message.

@@ -23,8 +23,10 @@ use crate::{
         session_timer::Asked,
         transfer::{Turn, Wish, with_replaces},
     },
+    context::Context,
     core::Core,
     dispatch::Source,
+    ledger,
     outgoing::{self, Credentials},
     policy::{self, fields::Crossing},
     surroundings::Peer,
@@ -134,8 +136,8 @@ impl Core {
             &mut self.cx,
             &self.registration.bindings,
             (referrer.peer, &flow),
-            &calling,
-            &Uri::Sip(wish.target.clone()),
+            (&calling, &Uri::Sip(wish.target.clone())),
+            (ledger::kbit_of(None), false),
         )
         .map_err(|none| (none.status, none.reason))
     }
@@ -182,6 +184,16 @@ impl Core {
             let host = target.own.uri.host()?.clone();
             Some(NameAddr::new(target::user_at(&user, host)))
         });
+        // The remaining party counts in the call that it is in; the new one counts where it goes.
+        let Context {
+            surroundings,
+            ledger,
+            now,
+            ..
+        } = &mut self.cx;
+        let settings = surroundings.settings();
+        let kbit = ledger::kbit_of(Some(&offer));
+        ledger.begin(*now, settings, id, Vec::new(), (kbit, false));
         let start = Start {
             leg,
             server: NOBODY,
@@ -195,6 +207,7 @@ impl Core {
             },
             targets: way.targets,
             failover: way.failover,
+            spared: None,
             source: None,
             route: way.route,
             calling,

@@ -188,6 +188,7 @@ fn ask_at(
         user,
         host,
         calling: "03012345",
+        spared: false,
     };
     find(
         settings,
@@ -533,7 +534,7 @@ proptest! {
         let settings = settings(vec![world_route(&[("plus", 1, 1)])]);
         let mut steps = Vec::new();
         let caller = Caller { zone: Some(ZoneId(1)), origins: &OWN };
-        let called = Called { user: &user, host: &host, calling: &user };
+        let called = Called { user: &user, host: &host, calling: &user, spared: false };
         let _ = find(&settings, &caller, &called, at, &mut World::default(), &mut steps);
         prop_assert!(!steps.is_empty());
     }

@@ -25,6 +25,7 @@ impl Call {
         self.ended_by = by;
         self.ended_at = Some(cx.now);
         self.targets.clear();
+        cx.ledger.end(self.id);
         cx.counters.count("calls_ended_total", "by", by);
         self.media.close(cx);
         for timer in [

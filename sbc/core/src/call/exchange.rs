@@ -9,8 +9,11 @@ use sbc_sip::{dialog::Acceptance, message::Response, method::Method, sdp::Sessio
 use super::{Call, Phase, leg::Leg};
 use crate::{
     context::Context,
+    ledger::{self, Subject},
     offer_answer::{self, Plan},
     outgoing, policy,
+    priority::Spared,
+    surroundings::Peer,
     target::Target,
     transactions::{self, Owner, Task},
     transport,
@@ -91,6 +94,7 @@ impl Call {
         let Some(target) = self.targets.pop_front() else {
             return;
         };
+        self.aim(cx, &target);
         if let Some(old) = self.b.take() {
             old.leave(cx);
         }
@@ -112,6 +116,53 @@ impl Call {
         self.b = Some(leg);
         self.target = Some(target);
         self.prepare(cx);
+    }
+
+    /// Of the targets that are left, forget those that a limit forbids.
+    pub(super) fn drop_full_targets(&mut self, cx: &mut Context) {
+        if self.spared.is_some() {
+            return;
+        }
+        let Context {
+            surroundings,
+            ledger,
+            now,
+            ..
+        } = &mut *cx;
+        // The target that failed counts no more.
+        let kbit = ledger.aim(*now, surroundings.settings(), self.id, Vec::new());
+        let from = self.a.hop.zone();
+        self.targets
+            .retain(|target| target.limit(cx, from, kbit).is_none());
+    }
+
+    /// The call counts where it goes now; one that calls for help makes room for itself.
+    fn aim(&self, cx: &mut Context, target: &Target) {
+        let from = self.a.hop.zone();
+        let Context {
+            surroundings,
+            ledger,
+            now,
+            ..
+        } = cx;
+        let subjects = target.subjects(surroundings, from);
+        let settings = surroundings.settings();
+        let preempts = match (self.spared, target.peer) {
+            (Some(Spared::Emergency), Peer::Trunk(index)) => surroundings
+                .trunk(index)
+                .filter(|trunk| trunk.policy.preempt),
+            _ => None,
+        };
+        let victim = preempts.and_then(|trunk| {
+            let trunk = Subject::Trunk(trunk.name.clone());
+            let full = ledger.may(*now, settings, &trunk, 0) == Err("calls");
+            ledger.youngest(&trunk).filter(|_| full)
+        });
+        ledger.aim(*now, settings, self.id, subjects);
+        if let Some(victim) = victim {
+            cx.counters.count("calls_preempted_total", "", "");
+            cx.preempted.insert(victim);
+        }
     }
 
     /// Ask for the media sockets that the offer needs, on both legs.
@@ -308,6 +359,7 @@ impl Call {
             }
         }
         self.media.close_lines_from(cx, offer.media.len());
+        cx.ledger.describe(self.id, ledger::kbit_of(Some(answer)));
         self.kinds = kinds;
         for (side, description) in [(offerer, offer), (offerer.other(), answer)] {
             if let Some(leg) = self.leg_mut(side) {

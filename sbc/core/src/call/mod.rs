@@ -63,6 +63,7 @@ use crate::{
     media_session::MediaSession,
     outgoing::Credentials,
     policy::fields::Crossing,
+    priority::Spared,
     surroundings::Peer,
     target::Target,
     timers::TimerKey,
@@ -215,6 +216,8 @@ pub(crate) struct Call {
     route: String,
     /// Status codes after which the next target is tried, besides the usual ones.
     failover: Vec<u16>,
+    /// No limit stops it.
+    spared: Option<Spared>,
     pub(crate) calling: String,
     pub(crate) called: String,
     since: Instant,
@@ -240,6 +243,7 @@ pub(crate) struct Start {
     pub(crate) source: Option<IpAddr>,
     pub(crate) route: String,
     pub(crate) failover: Vec<u16>,
+    pub(crate) spared: Option<Spared>,
     pub(crate) calling: String,
     pub(crate) called: String,
     /// What the INVITE says about the session's time.
@@ -284,6 +288,7 @@ impl Call {
             source: start.source,
             route: start.route,
             failover: start.failover,
+            spared: start.spared,
             calling: start.calling,
             called: start.called,
             since: cx.now,

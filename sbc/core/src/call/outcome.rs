@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    outgoing,
+    health, outgoing,
     timers::TimerKey,
     transactions::{self, Owner, Task},
     transport::NextHop,
@@ -445,12 +445,20 @@ impl Call {
 
     /// Go on with the next target if this failure is the target's own, not the callee's.
     fn try_next(&mut self, cx: &mut Context, status: u16, spoke: bool) -> bool {
+        let hop = self.current_target().map(|target| target.hop);
+        if let (false, 408 | 503, Some(hop)) = (spoke, status, hop) {
+            health::suspect(cx, &hop);
+        }
         if let (true, Some(failed)) = (spoke, self.current_target().map(|target| target.peer)) {
             // A carrier that refuses by one of its addresses is not asked by the others.
             self.targets.retain(|target| target.peer != failed);
         }
         let worth = matches!(status, 408 | 430 | 500..=599) || self.failover.contains(&status);
-        if !worth || self.targets.is_empty() || self.phase == Phase::Ending {
+        if !worth || self.phase == Phase::Ending {
+            return false;
+        }
+        self.drop_full_targets(cx);
+        if self.targets.is_empty() {
             return false;
         }
         cx.counters.count("calls_failover_total", "", "");

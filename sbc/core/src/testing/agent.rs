@@ -48,6 +48,8 @@ pub(crate) struct Script {
     pub(crate) realm: String,
     /// `From` host of its calls.
     pub(crate) domain: String,
+    /// Resource-Priority of its calls.
+    pub(crate) priority: Option<&'static str>,
 }
 
 impl Default for Script {
@@ -69,6 +71,7 @@ impl Default for Script {
             dislikes: None,
             realm: "lab.test".into(),
             domain: "lab.test".into(),
+            priority: None,
         }
     }
 }
@@ -375,6 +378,9 @@ impl Agent {
             .with("User-Agent", "SecretPhone 1.0");
         for route in &dialog.routes {
             request = request.with("Route", route.clone());
+        }
+        if let Some(value) = self.script.priority {
+            request = request.with("Resource-Priority", value);
         }
         if let Some(body) = body {
             request = request.with_body(kind.unwrap_or("application/sdp"), body);

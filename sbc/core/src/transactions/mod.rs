@@ -81,6 +81,8 @@ pub(crate) enum Owner {
     Keepalive(u64),
     /// Our registration at the trunk of that index.
     TrunkRegistration(usize),
+    /// A question whether a trunk's address is alive, by its number.
+    TrunkHealth(u64),
 }
 
 /// What became of a transaction.
