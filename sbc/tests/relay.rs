@@ -43,6 +43,7 @@ impl Phone {
             receive: true,
             send: true,
             clock_hz: 8000,
+            name: 7,
             security: None,
         }
     }

@@ -21,6 +21,7 @@ use sbc_media::{
 use crate::{
     call::CallTimer,
     context::Context,
+    identity::Identity,
     io::Output,
     keys::Keys,
     requests::Purpose,
@@ -47,6 +48,8 @@ pub(crate) struct MediaSession {
     call: u64,
     lines: Vec<Option<Stream>>,
     silence_ms: u32,
+    /// What each leg's far end sees for who speaks on the other, in all its lines.
+    names: [u64; 2],
     /// Streams stopped whose last report has not come, with what they counted so far.
     stopping: Vec<(StreamId, [LegStats; 2])>,
     /// Sums of streams that are over, caller's and callee's leg.
@@ -54,7 +57,7 @@ pub(crate) struct MediaSession {
     renew_after: Duration,
 }
 
-const fn of(side: Side, [a, b]: &[LegStats; 2]) -> &LegStats {
+const fn of<T>(side: Side, [a, b]: &[T; 2]) -> &T {
     match side {
         Side::A => a,
         Side::B => b,
@@ -62,11 +65,12 @@ const fn of(side: Side, [a, b]: &[LegStats; 2]) -> &LegStats {
 }
 
 impl MediaSession {
-    pub(crate) fn new(call: u64, silence_ms: u32) -> Self {
+    pub(crate) fn new(identity: &mut Identity, call: u64, silence_ms: u32) -> Self {
         Self {
             call,
             lines: Vec::new(),
             silence_ms,
+            names: [identity.number(), identity.number()],
             stopping: Vec::new(),
             ended: [LegStats::default(); 2],
             renew_after: Duration::from_secs(u64::from(LEASE_SECONDS / 2)),
@@ -634,6 +638,7 @@ impl MediaSession {
             receive: described.sends,
             send: described.receives,
             clock_hz: described.clock_hz,
+            name: *of(side, &self.names),
             security: leg.security.clone(),
         })
     }

@@ -228,6 +228,7 @@ fn leg(lease: u64, phone: &UdpSocket) -> LegMedia {
         receive: true,
         send: true,
         clock_hz: 8000,
+        name: 7,
         security: None,
     }
 }

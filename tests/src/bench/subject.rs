@@ -157,6 +157,7 @@ fn leg(lease: u64, phone: SocketAddr) -> LegMedia {
         receive: true,
         send: true,
         clock_hz: 8000,
+        name: 7,
         security: None,
     }
 }

@@ -283,7 +283,11 @@ impl Call {
             replaces: None,
             sessions: [Session::default(), Session::default()],
             ready: None,
-            media: MediaSession::new(id, limits.media_timeout_seconds.saturating_mul(1000)),
+            media: MediaSession::new(
+                &mut cx.identity,
+                id,
+                limits.media_timeout_seconds.saturating_mul(1000),
+            ),
             kinds: Vec::new(),
             source: start.source,
             route: start.route,

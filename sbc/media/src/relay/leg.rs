@@ -10,7 +10,7 @@ use super::{
 use crate::{
     demux::Kind,
     reception::Reception,
-    rtcp::Compound,
+    rtcp::{self, Compound},
     rtp::{Header, MAX_PACKET},
     srtp::{Refused, Security, Session},
 };
@@ -265,6 +265,13 @@ impl Leg {
             Component::Rtcp => (Component::Rtp, self.media.send_rtcp_to),
         };
         let destination = destination.ok_or(DropReason::NoDestination)?;
+        let octets = match component {
+            Component::Rtp => octets,
+            Component::Rtcp => match rtcp::conceal(buffer, octets, self.media.name) {
+                0 => return Err(DropReason::MalformedRtcp),
+                octets => octets,
+            },
+        };
         let octets = match (&mut self.sealed, &self.media.security) {
             (Some(sealed), _) => match component {
                 Component::Rtp => sealed.outward.seal_rtp(buffer, octets),

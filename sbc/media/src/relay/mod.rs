@@ -129,6 +129,8 @@ pub struct LegMedia {
     pub send: bool,
     /// RTP clock of the first format, in Hz; jitter is measured by it. 0: jitter is not measured.
     pub clock_hz: u32,
+    /// The name that this leg's far end sees, in reports, for whoever speaks on the other leg.
+    pub name: u64,
     /// Keys of both directions; `None`: the leg is in the clear. A leg with keys neither takes nor sends a packet in the
     /// clear.
     pub security: Option<Security>,

@@ -29,6 +29,7 @@ fn leg(learn: Learn, rtp: &str, rtcp: &str) -> LentLeg {
         receive: true,
         send: true,
         clock_hz: 8000,
+        name: 7,
         security: None,
     };
     LentLeg { media, pair: true }
@@ -580,5 +581,24 @@ fn the_same_keys_again_keep_their_indices() {
     assert_eq!(
         bench.packet(Side::A, Component::Rtp, ALICE, &mut secret.clone()),
         Verdict::Drop(DropReason::Replayed)
+    );
+}
+
+#[test]
+fn reports_name_nobody_of_the_other_side() {
+    let mut bench = Bench::new(exact(ALICE, ALICE_RTCP), exact(BOB, BOB_RTCP));
+    let _ = bench.rtp(Side::B, BOB, 1, 5);
+    let mut compound = receiver_report(5);
+    compound.extend([0x81, 202, 0, 4, 0, 0, 0, 5, 1, 7]);
+    compound.extend(b"bob@pbx");
+    compound.extend([0, 0, 0]);
+    let verdict = bench.packet(Side::B, Component::Rtcp, BOB_RTCP, &mut compound);
+    assert_eq!(verdict, forwarded(Side::A, Component::Rtcp, ALICE_RTCP));
+    assert!(!bench.sent.windows(3).any(|part| part == b"pbx"));
+    assert!(
+        bench
+            .sent
+            .windows(16)
+            .any(|part| part == b"0000000000000007")
     );
 }

@@ -1,6 +1,10 @@
 //! A compound RTCP packet (RFC 3550 §6.1, checks of A.2), read strictly: the lengths add up to the last octet, it begins
 //! with a report, and every packet in it holds what its counts claim.
 
+mod conceal;
+
+pub use conceal::conceal;
+
 use crate::{reader::Reader, rtp::MAX_PACKET};
 
 const SENDER_REPORT: u8 = 200;
