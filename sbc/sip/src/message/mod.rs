@@ -4,6 +4,8 @@
 mod body;
 mod fragment;
 mod head;
+#[cfg(test)]
+mod limit_tests;
 mod parse;
 #[cfg(test)]
 mod properties;
