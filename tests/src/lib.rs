@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod api;
 pub mod bench;
+pub mod border;
 pub mod escape;
 pub mod figures;
 pub mod lab;
