@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use broker_proto::status::CallInfo;
+use broker_proto::status::{CallInfo, LadderStep};
 use sbc_core::{Core, Input, Output};
 
 /// The back-to-back user agent, seen from outside.
@@ -17,6 +17,8 @@ pub trait Engine {
     fn is_idle(&self) -> bool;
     /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
     fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool);
+    /// What happened in a call from the `offset`-th step on, and whether there is more; `None`: not kept.
+    fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)>;
     /// Counters by name for `/metrics`.
     fn counters(&self) -> Vec<(String, u64)>;
     /// Laboratory only: forget bindings, rates and counts. False, and no effect: not allowed.
@@ -42,6 +44,10 @@ impl Engine for Core {
 
     fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {
         self.calls(now, offset, limit)
+    }
+
+    fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)> {
+        self.ladder(call, offset)
     }
 
     fn counters(&self) -> Vec<(String, u64)> {

@@ -56,7 +56,8 @@ pub use document::{
 };
 pub use error::{ConfigError, Sentence};
 pub use limits::{
-    BanNumbers, Bans, Keepalive, Limits, Logging, RegistrationNumbers, Registrations, ShortRefresh,
+    BanNumbers, Bans, Keepalive, Limits, Logging, LoggingNumbers, RegistrationNumbers,
+    Registrations, ShortRefresh,
 };
 pub use pattern::{DigitClass, Pattern};
 pub use route::{

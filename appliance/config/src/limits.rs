@@ -224,8 +224,8 @@ impl Bans {
 }
 
 numbers! {
-    /// What is written down.
-    pub struct Logging {
+    /// Numbers of the section `logging`.
+    pub struct LoggingNumbers {
         /// Dropped packets per second that are logged for one reason; all are counted.
         drops_per_second = 5 in 0..=1_000,
         /// As many may be logged at once.
@@ -235,9 +235,20 @@ numbers! {
     }
 }
 
+/// What is written down, and who is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Logging {
+    /// Its numbers.
+    #[serde(flatten)]
+    pub numbers: LoggingNumbers,
+    /// Collector of SIP messages, secrets taken out, as HEP version 3 over UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hep: Option<SocketAddr>,
+}
+
 impl Logging {
     pub(crate) fn from_section(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Self> {
-        section.only(report, &[Self::KEYS, &["syslog"]].concat());
+        section.only(report, &[LoggingNumbers::KEYS, &["syslog", "hep"]].concat());
         let target: Option<Vec<SocketAddr>> = section
             .optional_with(report, "syslog", |value| crate::value::endpoint(value, 514))
             .map(|target| target.into_iter().collect());
@@ -250,6 +261,11 @@ impl Logging {
                 ),
             );
         }
-        Self::read(section, report)
+        let hep = section.optional_with(report, "hep", |value| crate::value::endpoint(value, 9060));
+        let numbers = LoggingNumbers::read(section, report);
+        Some(Self {
+            numbers: numbers?,
+            hep: hep?,
+        })
     }
 }

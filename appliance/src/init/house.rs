@@ -668,6 +668,7 @@ impl House {
                 },
                 Ok(
                     ToStatus::Calls { id, .. }
+                    | ToStatus::Ladder { id, .. }
                     | ToStatus::Counters { id }
                     | ToStatus::Bans { id, .. }
                     | ToStatus::Unban { id, .. }

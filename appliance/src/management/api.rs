@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Links,
+    Links, ladder,
     link::{Unavailable, lock},
     metrics,
 };
@@ -42,6 +42,7 @@ const MAX_PAGES: u32 = 256;
 pub(super) fn router(links: Arc<Links>) -> Router {
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls))
+        .route("/api/v1/calls/{id}/ladder", get(call_ladder))
         .route("/api/v1/bans", get(bans))
         .route("/api/v1/bans/{key}", delete(unban))
         .route("/api/v1/drops", get(drops))
@@ -218,6 +219,40 @@ fn call_value(call: &CallInfo) -> Value {
         "age_ms": call.age_ms,
         "legs": legs,
     })
+}
+
+/// How a ladder is to be shown.
+#[derive(Deserialize)]
+struct Form {
+    /// `text` for a drawing, `json` or nothing for the steps.
+    format: Option<String>,
+}
+
+/// Both legs of a call, live or ended lately, message by message with the decision at each step.
+async fn call_ladder(
+    State(links): State<Arc<Links>>,
+    Path(call): Path<u64>,
+    Query(form): Query<Form>,
+) -> Result<Response, Problem> {
+    let mut all = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let offset = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let question = |id| ToStatus::Ladder { id, call, offset };
+        let (steps, more) = match links.sbc.ask(question).await? {
+            FromStatus::Ladder { steps, more, .. } => (steps, more),
+            _ => return Err(Problem::NotFound),
+        };
+        let page = steps.len();
+        all.extend(steps);
+        if !more || page == 0 {
+            break;
+        }
+    }
+    match form.format.as_deref() {
+        None | Some("json") => Ok(Json(ladder::value(call, &all)).into_response()),
+        Some("text") => Ok(ladder::drawing(&all).into_response()),
+        Some(_) => Err(Problem::BadRequest("format is `text`, `json` or left out")),
+    }
 }
 
 async fn bans(State(links): State<Arc<Links>>) -> Result<Json<Vec<Value>>, Problem> {

@@ -44,6 +44,7 @@ impl Answer for FromStatus {
     fn id(&self) -> RequestId {
         match self {
             Self::Calls { id, .. }
+            | Self::Ladder { id, .. }
             | Self::Counters { id, .. }
             | Self::Bans { id, .. }
             | Self::Drops { id, .. }

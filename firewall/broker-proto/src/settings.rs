@@ -116,6 +116,15 @@ pub struct Registrar {
     pub tls: Option<PeerTls>,
 }
 
+/// Where captured messages go: HEP version 3 over UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collector {
+    /// Zone to go out by.
+    pub zone: ZoneId,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
 /// Name of an account's secret in the keyholder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretId(pub String);
@@ -337,6 +346,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Registrations of phones.
     pub registration: Registration,
+    /// Where captured messages go, if anywhere.
+    pub collector: Option<Collector>,
     /// Laboratory: allows `lab/reset`. Weakens nothing else.
     pub lab: bool,
 }

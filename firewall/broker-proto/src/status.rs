@@ -16,6 +16,15 @@ pub enum ToStatus {
         /// How many to pass over.
         offset: u32,
     },
+    /// To the sbc: what happened in a call that lives or ended lately, from the `offset`-th step on.
+    Ladder {
+        /// Pairs the answer.
+        id: RequestId,
+        /// The product's own name of the call.
+        call: u64,
+        /// How many steps to pass over.
+        offset: u32,
+    },
     /// To the sbc and the firewall: named counters for `/metrics`.
     Counters {
         /// Pairs the answer.
@@ -61,6 +70,15 @@ pub enum FromStatus {
         id: RequestId,
         /// At most 64.
         calls: Vec<CallInfo>,
+        /// There are more.
+        more: bool,
+    },
+    /// Answer to `Ladder`; `Refused` if no such call is kept.
+    Ladder {
+        /// Of the request.
+        id: RequestId,
+        /// At most 32, in order.
+        steps: Vec<LadderStep>,
         /// There are more.
         more: bool,
     },
@@ -136,6 +154,34 @@ pub struct CallInfo {
     pub age_ms: u64,
     /// Caller's, then callee's.
     pub legs: Vec<LegInfo>,
+}
+
+/// What a step of a ladder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LadderKind {
+    /// A message that came in.
+    Received,
+    /// A message that left.
+    Sent,
+    /// Something that was decided.
+    Decision,
+}
+
+/// One step of a ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LadderStep {
+    /// ms since the Unix epoch.
+    pub unix_ms: u64,
+    /// What it is.
+    pub kind: LadderKind,
+    /// Zone's name; empty of a decision.
+    pub zone: String,
+    /// The far end; none of a decision.
+    pub remote: Option<SocketAddr>,
+    /// `udp`, `tcp`, …; empty of a decision.
+    pub transport: String,
+    /// The message without its secrets, or the decision.
+    pub text: String,
 }
 
 /// A ban.

@@ -50,8 +50,9 @@ pub(super) fn answer<K: Kernel>(
             drops.zero();
             FromStatus::Done { id }
         }
-        ToStatus::Reset { id } | ToStatus::Calls { id, .. } | ToStatus::Processes { id } => {
-            FromStatus::Refused { id }
-        }
+        ToStatus::Reset { id }
+        | ToStatus::Calls { id, .. }
+        | ToStatus::Ladder { id, .. }
+        | ToStatus::Processes { id } => FromStatus::Refused { id },
     }
 }

@@ -177,8 +177,8 @@ impl Limits {
             icmp_rate: limits.icmp_rate,
             nd_rate: limits.nd_rate,
             media_packet_rate: limits.media_packet_rate,
-            log_rate: logging.drops_per_second,
-            log_burst: logging.drops_burst,
+            log_rate: logging.numbers.drops_per_second,
+            log_burst: logging.numbers.drops_burst,
         }
     }
 }
@@ -379,13 +379,28 @@ fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
             address: *server,
         });
     }
+    all.extend(
+        document
+            .logging
+            .hep
+            .filter(|collector| leaves_by(document, zone, collector.ip()))
+            .map(|address| Peer {
+                role: Role::Sbc,
+                protocol: Protocol::Udp,
+                address,
+            }),
+    );
     all.sort_unstable();
     all.dedup();
     all
 }
 
 /// Whether packets to `address` leave by `zone`: by the zone that it lies in, else by the default route.
-fn leaves_by(document: &Document, zone: &appliance_config::Zone, address: IpAddr) -> bool {
+pub(crate) fn leaves_by(
+    document: &Document,
+    zone: &appliance_config::Zone,
+    address: IpAddr,
+) -> bool {
     match document.zones.iter().find(|other| other.contains(address)) {
         Some(other) => other.name == zone.name,
         None => zone.has_default_route(address.is_ipv6()),

@@ -6,7 +6,7 @@ use broker_proto::{
     settings::{Transport, ZoneId},
 };
 
-use super::{Addressing, Policy, Protocol, Zone, disjoint, settings::transport};
+use super::{Addressing, Policy, Protocol, Zone, disjoint, leaves_by, settings::transport};
 use crate::broker::permissions::{
     Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
     ZonePermissions,
@@ -87,11 +87,24 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
             },
             peer: peer.address,
         });
+    let collector = document.logging.hep.into_iter().flat_map(|peer| {
+        let zones = document.zones.iter();
+        zones
+            .filter(move |zone| leaves_by(document, zone, peer.ip()))
+            .filter_map(move |zone| {
+                Some(ConnectPermission {
+                    role: Role::Sbc,
+                    zone: named(&zone.name)?,
+                    transport: Transport::Udp,
+                    peer,
+                })
+            })
+    });
     let limits = &document.limits;
     Permissions {
         zones: policy.zones.iter().map(zone_permissions).collect(),
         listen: listen.chain(dhcp).collect(),
-        connect: sip.chain(others).collect(),
+        connect: sip.chain(others).chain(collector).collect(),
         forbidden_networks: management_networks(document, policy),
         allow_list: disjoint(
             policy

@@ -2,11 +2,11 @@
 
 use appliance_config::{Document, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Limits, Listener, PeerTls, Registrar, SecretId, Settings, ShortRefresh, Transport, Trunk,
-    TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Collector, Limits, Listener, PeerTls, Registrar, SecretId, Settings, ShortRefresh, Transport,
+    Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
 
-use super::dialplan;
+use super::{dialplan, leaves_by};
 
 /// The sbc's settings of a checked document. `revision` counts commits.
 #[must_use]
@@ -47,6 +47,16 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
         policies: Vec::new(),
         limits: limits(&document.limits),
         registration: registration(&document.registration),
+        collector: document.logging.hep.and_then(|address| {
+            let zone = document
+                .zones
+                .iter()
+                .find(|zone| leaves_by(document, zone, address.ip()))?;
+            Some(Collector {
+                zone: zone_of(&zone.name)?,
+                address,
+            })
+        }),
         lab: document.lab,
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use broker_proto::{
     journal::{Record, Severity},
-    settings::{Settings, ZoneId},
+    settings::{Settings, Transport, ZoneId},
 };
 use sbc_media::relay::{Side, StreamId};
 
@@ -22,6 +22,7 @@ use crate::{
     requests::Requests,
     surroundings::Surroundings,
     timers::Timers,
+    trace::{Collector, Traces, Way},
     transactions::Transactions,
     transport::Connections,
 };
@@ -60,6 +61,10 @@ pub(crate) struct Context {
     pub(crate) ledger: Ledger,
     /// Calls that make room for a cry for help.
     pub(crate) preempted: BTreeSet<u64>,
+    /// What happened in each call.
+    pub(crate) traces: Traces,
+    /// Where captured messages go.
+    pub(crate) collector: Collector,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -87,6 +92,8 @@ impl Context {
             health: TrunkHealth::default(),
             ledger: Ledger::default(),
             preempted: BTreeSet::new(),
+            traces: Traces::default(),
+            collector: Collector::default(),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,
@@ -115,7 +122,34 @@ impl Context {
 
     /// Something that is to be done outside.
     pub(crate) fn emit(&mut self, output: Output) {
+        self.trace(&output);
         self.out.push_back(output);
+    }
+
+    /// A message that leaves is part of its call's ladder.
+    fn trace(&mut self, output: &Output) {
+        let (way, bytes) = match output {
+            Output::Datagram {
+                zone,
+                local,
+                peer,
+                bytes,
+            } => {
+                let way = Way {
+                    zone: *zone,
+                    transport: Transport::Udp,
+                    local: *local,
+                    peer: *peer,
+                };
+                (way, bytes)
+            }
+            Output::Stream { connection, bytes } => match self.connections.flow(*connection) {
+                Some(flow) => (Way::from(flow), bytes),
+                None => return,
+            },
+            _ => return,
+        };
+        self.said(way, bytes);
     }
 
     pub(crate) fn next_output(&mut self) -> Option<Output> {

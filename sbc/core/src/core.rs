@@ -10,7 +10,7 @@ use std::{
 use broker_proto::{
     broker::ToBroker,
     settings::{Settings, Transport, ZoneId},
-    status::CallInfo,
+    status::{CallInfo, LadderStep},
 };
 use sbc_media::relay::{MediaEvent, StreamId};
 
@@ -60,6 +60,7 @@ impl Core {
             stopping: false,
         };
         core.cx.set_wall_clock(unix_ms);
+        core.cx.want_collector();
         core.listen();
         core.trunks.configure(&mut core.cx);
         health::configure(&mut core.cx);
@@ -71,7 +72,10 @@ impl Core {
         self.cx.now = self.cx.now.max(now);
         match input {
             Input::Settings(settings) => self.configure(settings),
-            Input::WallClock { unix_ms } => self.cx.set_wall_clock(unix_ms),
+            Input::WallClock { unix_ms } => {
+                self.cx.set_wall_clock(unix_ms);
+                self.cx.want_collector();
+            }
             Input::Tick => {}
             Input::Listening {
                 zone,
@@ -158,6 +162,13 @@ impl Core {
         self.calls.len().saturating_sub(self.cx.ending.len())
     }
 
+    /// What happened in a call that lives or ended lately, from the `offset`-th step on, and whether there is more;
+    /// `None`: no such call is kept.
+    #[must_use]
+    pub fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)> {
+        self.cx.ladder(call, offset)
+    }
+
     /// Counters and sizes of tables, each with its Prometheus name and labels.
     #[must_use]
     pub fn counters(&self) -> Vec<(String, u64)> {
@@ -168,6 +179,10 @@ impl Core {
                 .map(|(name, value)| (format!("sbc_{name}"), value)),
         );
         counters.extend(self.trunk_gauges());
+        let (traces, octets) = self.cx.traces.sizes();
+        for (name, size) in [("sbc_traces", traces), ("sbc_trace_octets", octets)] {
+            counters.push((name.to_owned(), u64::try_from(size).unwrap_or(u64::MAX)));
+        }
         counters
     }
 
@@ -235,6 +250,7 @@ impl Core {
             self.registration.registrar_changed(&mut self.cx);
         }
         self.cx.surroundings.replace(settings);
+        self.cx.want_collector();
         self.listen();
         self.trunks.configure(&mut self.cx);
         health::configure(&mut self.cx);
@@ -474,7 +490,10 @@ impl Core {
                 local,
                 peer,
             } => {
-                self.cx.requests.answered(id);
+                if self.cx.requests.answered(id) == Some(Purpose::Collector) {
+                    self.cx.collector_reached(peer, connection);
+                    return;
+                }
                 transport::connected(&mut self.cx, id, connection, local, peer);
             }
             BrokerAnswer::Done { id } => {
@@ -522,6 +541,7 @@ impl Core {
             }
             // The lease is gone already; that is what was wanted.
             Purpose::CloseMedia => {}
+            Purpose::Collector => self.cx.collector_refused(),
             Purpose::Connect => {
                 for client in self.cx.connections.refused(self.cx.now, id) {
                     transactions::unreachable(&mut self.cx, client);
@@ -545,6 +565,7 @@ impl Core {
                         transactions::unreachable(&mut self.cx, client);
                     }
                 }
+                Purpose::Collector => self.cx.collector_refused(),
                 _ => {}
             }
         }

@@ -85,10 +85,20 @@ impl Core {
         let parsed = outgoing::parse(bytes, &limits, framing, (&tag, flow.peer));
         match parsed {
             Ok(Message::Request(mut request)) => {
+                if source.is_known() {
+                    let begins =
+                        request.method == Method::Invite && request.headers.to.tag().is_none();
+                    let call_id = request.headers.call_id.text();
+                    self.cx.heard(flow.into(), call_id, begins, bytes);
+                }
                 outgoing::note_source(&mut request.headers.vias, flow.peer);
                 self.request(source, *request);
             }
             Ok(Message::Response(response)) => {
+                if source.is_known() {
+                    let call_id = response.headers.call_id.text();
+                    self.cx.heard(flow.into(), call_id, false, bytes);
+                }
                 if !transactions::receive_response(&mut self.cx, &flow, response) {
                     self.cx
                         .counters
@@ -233,6 +243,8 @@ impl Core {
         if !source.is_known() {
             return;
         }
+        let decision = format!("refused: {reason}");
+        self.cx.decided(request.headers.call_id.text(), &decision);
         if let Some(server) = self.serve(source, request) {
             transactions::respond(&mut self.cx, server, answer);
         }

@@ -126,6 +126,13 @@ impl Core {
                 return;
             }
         };
+        let targets: Vec<String> = way
+            .targets
+            .iter()
+            .map(|target| target.uri.to_string())
+            .collect();
+        let decision = format!("route {}: {}", way.route, targets.join(", then "));
+        self.cx.decided(request.headers.call_id.text(), &decision);
         match spared {
             Some(why) => self
                 .cx

@@ -36,7 +36,8 @@ pub enum BrokerAnswer {
         /// Seconds that were granted.
         ttl_seconds: u32,
     },
-    /// A connection that the core asked for stands; the shell reads from it from now on.
+    /// A connection that the core asked for stands; the shell reads from it from now on. Over UDP it is the collector's
+    /// socket, by which `Capture` leaves and nothing comes.
     Connected {
         /// Of the request.
         id: RequestId,
@@ -165,6 +166,13 @@ pub enum Output {
     CloseStream {
         /// Which.
         connection: ConnectionId,
+    },
+    /// Send a captured message by the lent socket of the collector. Lost ones are not missed.
+    Capture {
+        /// Name of the socket.
+        connection: ConnectionId,
+        /// One packet of HEP version 3.
+        bytes: Vec<u8>,
     },
     /// Ask the firewall.
     Broker(ToBroker),

@@ -58,6 +58,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod timers;
+mod trace;
 mod transactions;
 mod transfer;
 mod transport;

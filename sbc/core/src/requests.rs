@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
     CloseMedia,
     /// A connection to a trunk or registrar.
     Connect,
+    /// A socket to the collector of captured messages.
+    Collector,
 }
 
 impl Purpose {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::RenewMedia { .. } => "renew-media",
             Self::CloseMedia => "close-media",
             Self::Connect => "connect",
+            Self::Collector => "collector",
         }
     }
 }

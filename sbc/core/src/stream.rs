@@ -26,6 +26,7 @@ impl Core {
     }
 
     pub(crate) fn stream_closed(&mut self, connection: ConnectionId) {
+        self.cx.collector_lost(connection);
         if let Some(flow) = transport::closed(&mut self.cx, connection) {
             self.registration.connection_closed(&mut self.cx, &flow);
         }

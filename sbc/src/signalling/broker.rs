@@ -1,6 +1,10 @@
 //! Answers of the firewall: the descriptors stay here, the rest goes to the core.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, rc::Rc};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
 
 use broker_proto::{
     MAX_MESSAGE, RequestId,
@@ -19,7 +23,7 @@ use super::{
 use crate::{
     engine::Engine,
     link::{Link, LinkError},
-    socket::SocketError,
+    socket::{SocketError, nonblocking},
     stack::Stack,
 };
 
@@ -244,7 +248,18 @@ fn connected<E: Engine + 'static>(
         shared.borrow_mut().handle(Input::Broker(answer));
     };
     if asked.transport == Transport::Udp {
-        return refused(shared, &SocketError::Count);
+        return match start_collector(shared, descriptors) {
+            Ok(connection) => {
+                let answer = BrokerAnswer::Connected {
+                    id,
+                    connection,
+                    local,
+                    peer,
+                };
+                shared.borrow_mut().handle(Input::Broker(answer));
+            }
+            Err(error) => refused(shared, &error),
+        };
     }
     let stack = shared
         .borrow()
@@ -265,6 +280,19 @@ fn connected<E: Engine + 'static>(
         Ok(connection) => shared.borrow_mut().begin(connection),
         Err(error) => refused(shared, &error),
     }
+}
+
+/// Over UDP there is one thing that the core connects to.
+fn start_collector<E: Engine>(
+    shared: &Shared<E>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<sbc_core::ConnectionId, SocketError> {
+    let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| SocketError::Count)?;
+    let socket = UdpSocket::from(nonblocking(descriptor)?);
+    let mut shell = shared.borrow_mut();
+    let id = shell.name_connection();
+    shell.collector = Some((id, socket));
+    Ok(id)
 }
 
 fn start_connection<E: Engine + 'static>(

@@ -143,6 +143,10 @@ fn status<E: Engine>(shell: &mut Shell<E>, question: ToStatus, link: &Link) {
             let (calls, more) = shell.calls(offset, CALLS);
             FromStatus::Calls { id, calls, more }
         }
+        ToStatus::Ladder { id, call, offset } => match shell.ladder(call, offset) {
+            Some((steps, more)) => FromStatus::Ladder { id, steps, more },
+            None => FromStatus::Refused { id },
+        },
         ToStatus::Counters { id } => {
             let mut counters = shell.counts();
             counters.truncate(COUNTERS);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     rc::Rc,
     time::Instant,
 };
@@ -12,7 +12,7 @@ use broker_proto::{
     broker::{Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
     settings::{Limits, Settings, Transport, ZoneId},
-    status::CallInfo,
+    status::{CallInfo, LadderStep},
 };
 use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
 use sbc_media::relay::{MediaCommand, MediaEvent};
@@ -77,6 +77,7 @@ pub(super) struct ShellCounters {
     pub(super) websockets_refused: u64,
     pub(super) records_lost: u64,
     pub(super) broker_lost: u64,
+    pub(super) captures_unsent: u64,
 }
 
 /// The state of the signalling thread.
@@ -90,6 +91,8 @@ pub struct Shell<E> {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     /// Accepted from strangers, and nothing was sent by them yet, in the order of their age. Half-open ones among them.
     pub(super) unproved: BTreeSet<ConnectionId>,
+    /// The socket to the collector of captured messages.
+    pub(super) collector: Option<(ConnectionId, UdpSocket)>,
     next_connection: u64,
     pub(super) secure: Secure,
     pub(super) asked: BTreeMap<RequestId, Asked>,
@@ -124,6 +127,7 @@ impl<E: Engine> Shell<E> {
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             unproved: BTreeSet::new(),
+            collector: None,
             next_connection: 0,
             secure,
             asked: BTreeMap::new(),
@@ -198,6 +202,11 @@ impl<E: Engine> Shell<E> {
             .as_ref()
             .map(|engine| engine.calls(now, offset, limit))
             .unwrap_or_default()
+    }
+
+    /// What happened in a call from the `offset`-th step on, and whether there is more.
+    pub(super) fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)> {
+        self.engine.as_ref()?.ladder(call, offset)
     }
 
     /// Laboratory: forget bindings and counts. False: not allowed.
@@ -277,6 +286,7 @@ impl<E: Engine> Shell<E> {
                 ("websocket_refused_total", own.websockets_refused),
                 ("journal_records_lost_total", own.records_lost),
                 ("broker_lost_total", own.broker_lost),
+                ("hep_unsent_total", own.captures_unsent),
                 ("media_leases", self.leases.len() as u64),
             ]
             .map(|(name, count)| (name.to_owned(), count)),
@@ -326,7 +336,15 @@ impl<E: Engine> Shell<E> {
                 self.counters.datagrams_unsent += u64::from(!sent);
             }
             Output::Stream { connection, bytes } => self.write(connection, &bytes),
+            Output::Capture { connection, bytes } => {
+                let collector = self.collector.as_ref();
+                let sent = collector
+                    .filter(|(have, _)| *have == connection)
+                    .is_some_and(|(_, socket)| socket.send(&bytes).is_ok());
+                self.counters.captures_unsent += u64::from(!sent);
+            }
             Output::CloseStream { connection } => {
+                self.collector.take_if(|(have, _)| *have == connection);
                 if self
                     .connections
                     .get_mut(&connection)

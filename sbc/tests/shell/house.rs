@@ -100,6 +100,14 @@ impl Engine for Scripted {
         (Vec::new(), false)
     }
 
+    fn ladder(
+        &self,
+        _call: u64,
+        _offset: u32,
+    ) -> Option<(Vec<broker_proto::status::LadderStep>, bool)> {
+        None
+    }
+
     fn counters(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
@@ -336,6 +344,7 @@ pub fn settings() -> Settings {
         trunks: Vec::new(),
         routes: Vec::new(),
         policies: Vec::new(),
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

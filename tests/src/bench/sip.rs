@@ -343,6 +343,7 @@ fn settings() -> Settings {
             action: RouteAction::Registrar,
         }],
         policies: Vec::new(),
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

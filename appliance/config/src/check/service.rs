@@ -361,7 +361,11 @@ fn servers(document: &Document, known: &Known, report: &mut Report<'_>) {
         .iter()
         .enumerate()
         .map(|(i, server)| (server.ip(), format!("host.ntp[{i}]")));
-    for (address, key) in dns.chain(ntp) {
+    let hep = document
+        .logging
+        .hep
+        .map(|hep| (hep.ip(), "logging.hep".to_owned()));
+    for (address, key) in dns.chain(ntp).chain(hep) {
         if let Some(sentence) = not_a_host(address, None) {
             report.error(&key, sentence);
         } else if document.own_addresses().contains(&address) {
@@ -394,7 +398,7 @@ fn numbers(document: &Document, report: &mut Report<'_>) {
         ("limits", document.limits.bounds()),
         ("registration", document.registration.numbers.bounds()),
         ("bans", document.bans.numbers.bounds()),
-        ("logging", document.logging.bounds()),
+        ("logging", document.logging.numbers.bounds()),
     ];
     for (table, bounds) in tables {
         for (key, value, least, most) in bounds {

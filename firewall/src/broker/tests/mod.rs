@@ -59,6 +59,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         account: broker_proto::settings::Caps::default(),
         policies: Vec::new(),
         limits,
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         lab: true,
     })

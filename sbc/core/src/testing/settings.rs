@@ -163,6 +163,7 @@ pub(crate) fn settings() -> Settings {
         ],
         routes: routes(),
         policies: Vec::new(),
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

@@ -437,6 +437,7 @@ impl World {
                     self.capture(EXTERNAL, true, peer, &bytes);
                 }
                 Output::CloseStream { connection } => self.streams_closed.push(connection),
+                Output::Capture { .. } => {}
                 Output::Broker(request) => self.broker(request),
                 Output::Media(command) => self.media(command),
                 Output::Keyholder(request) => self.keyholder(request),

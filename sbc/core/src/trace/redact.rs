@@ -1,0 +1,270 @@
+//! A message without its secrets: credentials, keys of SDES and ICE, passwords in URIs, digits of a keypad, text that
+//! people wrote. For the ladder and the collector; the message itself is not touched.
+
+use std::borrow::Cow;
+
+/// What stands in the place of a secret.
+const HIDDEN: &str = "[hidden]";
+
+/// Header fields whose value is not shown; of the first two the scheme is.
+const HIDDEN_FIELDS: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "authentication-info",
+    "proxy-authentication-info",
+    "identity",
+    "y",
+    "user-to-user",
+    "subject",
+];
+
+/// The message as text to be shown.
+pub(super) fn redact(bytes: &[u8]) -> String {
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap_or(bytes.len());
+    let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    let body = rest.get(4..).unwrap_or_default();
+    let head = String::from_utf8_lossy(head);
+    let mut text = String::with_capacity(bytes.len());
+    let mut kind = Cow::Borrowed("");
+    let mut hidden = false;
+    for (index, line) in head.split("\r\n").enumerate() {
+        if index > 0 && line.starts_with([' ', '\t']) {
+            // The rest of a folded value goes with its beginning.
+            if !hidden {
+                push_line(&mut text, &without_passwords(line));
+            }
+            continue;
+        }
+        let (name, value) = match line.split_once(':') {
+            Some((name, value)) if index > 0 => (name.trim_end(), value.trim()),
+            _ => ("", line),
+        };
+        hidden = HIDDEN_FIELDS
+            .iter()
+            .any(|field| name.eq_ignore_ascii_case(field));
+        if hidden {
+            let scheme = match name.to_ascii_lowercase().as_str() {
+                "authorization" | "proxy-authorization" => value.split(' ').next(),
+                _ => None,
+            };
+            push_line(
+                &mut text,
+                &format!(
+                    "{name}: {}{HIDDEN}",
+                    scheme.map(|word| format!("{word} ")).unwrap_or_default()
+                ),
+            );
+            continue;
+        }
+        if name.eq_ignore_ascii_case("content-type") || name.eq_ignore_ascii_case("c") {
+            kind = Cow::Owned(value.to_ascii_lowercase());
+        }
+        push_line(&mut text, &without_passwords(line));
+    }
+    text.push_str("\r\n");
+    push_body(
+        &mut text,
+        kind.split(';').next().unwrap_or_default().trim(),
+        body,
+    );
+    text
+}
+
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push_str("\r\n");
+}
+
+fn push_body(text: &mut String, kind: &str, body: &[u8]) {
+    if body.is_empty() {
+        return;
+    }
+    match kind {
+        "application/sdp" => {
+            for line in String::from_utf8_lossy(body).lines() {
+                push_line(text, &description_line(line));
+            }
+        }
+        // RFC 3420: the status is what it is for; what follows may be a whole message.
+        "message/sipfrag" => {
+            let body = String::from_utf8_lossy(body);
+            push_line(
+                text,
+                &without_passwords(body.lines().next().unwrap_or_default()),
+            );
+        }
+        _ => push_line(text, &format!("[{kind}, {} octets]", body.len())),
+    }
+}
+
+/// A line of a session description without its key. RFC 4568 §9.1, RFC 8839 §5.4, RFC 8866 §5.12, RFC 4567.
+fn description_line(line: &str) -> Cow<'_, str> {
+    let is = |start: &str| {
+        line.get(..start.len())
+            .is_some_and(|have| have.eq_ignore_ascii_case(start))
+    };
+    if is("a=crypto:") {
+        let shown: Vec<&str> = line.split(' ').take(2).collect();
+        return Cow::Owned(format!("{} {HIDDEN}", shown.join(" ")));
+    }
+    for start in ["k=", "a=ice-pwd:", "a=key-mgmt:"] {
+        if is(start) {
+            return Cow::Owned(format!("{start}{HIDDEN}"));
+        }
+    }
+    without_passwords(line)
+}
+
+/// A line in which no URI carries a password or credentials.
+fn without_passwords(line: &str) -> Cow<'_, str> {
+    let suspicious = |line: &str| {
+        line.contains('@')
+            || line
+                .as_bytes()
+                .windows(14)
+                .any(|at| at.eq_ignore_ascii_case(b"authorization="))
+    };
+    if !suspicious(line) {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = scheme(rest) {
+        let (before, uri) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        let end = uri.find([' ', '\t', '<', '>', '"']).unwrap_or(uri.len());
+        let (uri, after) = uri.split_at_checked(end).unwrap_or((uri, ""));
+        shown.push_str(before);
+        push_uri(&mut shown, uri);
+        rest = after;
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// Where the next sip or sips URI begins.
+fn scheme(text: &str) -> Option<usize> {
+    let starts = |at: &[u8]| {
+        let is = |word: &[u8]| {
+            at.get(..word.len())
+                .is_some_and(|have| have.eq_ignore_ascii_case(word))
+        };
+        is(b"sip:") || is(b"sips:")
+    };
+    let octets = text.as_bytes();
+    (0..octets.len()).find(|at| octets.get(*at..).is_some_and(starts))
+}
+
+fn push_uri(shown: &mut String, uri: &str) {
+    let (uri, headers) = match uri.split_once('?') {
+        Some((uri, headers)) if !headers.contains('@') => (uri, Some(headers)),
+        _ => (uri, None),
+    };
+    match uri.rsplit_once('@') {
+        Some((user, host)) => {
+            let mut parts = user.splitn(3, ':');
+            let (scheme, user) = (
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or_default(),
+            );
+            shown.push_str(scheme);
+            shown.push(':');
+            shown.push_str(user);
+            if parts.next().is_some() {
+                shown.push(':');
+                shown.push_str(HIDDEN);
+            }
+            shown.push('@');
+            shown.push_str(host);
+        }
+        None => shown.push_str(uri),
+    }
+    for (index, header) in headers
+        .into_iter()
+        .flat_map(|headers| headers.split('&'))
+        .enumerate()
+    {
+        shown.push(if index == 0 { '?' } else { '&' });
+        let name = header.split('=').next().unwrap_or_default();
+        if name.to_ascii_lowercase().ends_with("authorization") || name.contains('%') {
+            shown.push_str(name);
+            shown.push('=');
+            shown.push_str(HIDDEN);
+        } else {
+            shown.push_str(header);
+        }
+    }
+}
+
+/// Call-ID of a message that we wrote.
+pub(super) fn call_id(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"\r\nCall-ID: ";
+    let start = bytes
+        .windows(NAME.len())
+        .position(|window| window == NAME)?
+        + NAME.len();
+    let rest = bytes.get(start..)?;
+    let end = rest.iter().position(|octet| *octet == b'\r')?;
+    core::str::from_utf8(rest.get(..end)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown_wherever_it_stands() {
+        let description = "v=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:SECRET0000|2^20\r\nk=clear:SECRET\r\na=ice-pwd:SECRET\r\n\
+                           A=Crypto:2 X inline:SECRET\r\na=sendrecv\r\n";
+        let text = format!(
+            "REFER sip:a:SECRET@a.example SIP/2.0\r\nAuthorization: Digest username=\"a\",\r\n response=\"SECRET\"\r\n\
+             proxy-authorization : Digest response=SECRET\r\nAuthentication-Info: rspauth=\"SECRET\"\r\nIdentity: SECRET\r\ny: SECRET\r\n\
+             User-to-User: SECRET\r\nSubject: SECRET\r\nTo: \"x\" <SIPS:b:SECRET@b.example;x=y>\r\n\
+             Refer-To: <sip:c@c.example?Authorization=SECRET&Replaces=x>, sip:d:SECRET@d.example\r\n\
+             Contact: <sip:e:SEC?RET@e.example>\r\nCall-ID: 1@a\r\nc: application/sdp;x=y\r\n\r\n{description}"
+        );
+        let shown = redact(text.as_bytes());
+        assert!(
+            !shown.contains("SECRET") && !shown.contains("RET@"),
+            "{shown}"
+        );
+        for kept in [
+            "a=sendrecv",
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 ",
+            "Replaces=x",
+            "<SIPS:b:[hidden]@b.example;x=y>",
+            "Authorization: Digest [hidden]",
+        ] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_are_not_descriptions_are_not_shown() {
+        for (kind, body) in [
+            ("application/dtmf-relay", "Signal=SECRET"),
+            ("text/plain", "SECRET"),
+            ("multipart/mixed;boundary=x", "--x\r\n\r\nSECRET\r\n--x--"),
+            ("", "SECRET"),
+            ("message/sipfrag", "SIP/2.0 200 OK\r\nAuthorization: SECRET"),
+        ] {
+            let text = format!("INFO sip:a SIP/2.0\r\nContent-Type: {kind}\r\n\r\n{body}");
+            let shown = redact(text.as_bytes());
+            assert!(!shown.contains("SECRET"), "{shown}");
+        }
+        let fragment =
+            b"NOTIFY sip:a SIP/2.0\r\nContent-Type: message/sipfrag\r\n\r\nSIP/2.0 180 Ringing\r\n";
+        assert!(redact(fragment).contains("180 Ringing"));
+    }
+
+    #[test]
+    fn octets_that_are_no_text_do_no_harm() {
+        let octets: Vec<u8> = (0..=255).cycle().take(2_000).collect();
+        let _ = redact(&octets);
+        let _ = redact("sip:ä@ö;ü <sip:x:é@".as_bytes());
+        assert_eq!(call_id(b"a\r\nCall-ID: x\r\n"), Some("x"));
+        assert_eq!(call_id(&octets), None);
+    }
+}
