@@ -192,6 +192,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         account: broker_proto::settings::Caps::default(),
         policies: Vec::new(),
         limits,
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         lab: true,
     }
