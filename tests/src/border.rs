@@ -452,6 +452,7 @@ impl Border {
                     .map(|address| SocketAddr::new(*address, port))
                     .collect();
                 let listening = Input::Listening {
+                    port,
                     zone,
                     transport,
                     local,

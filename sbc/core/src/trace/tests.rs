@@ -45,6 +45,7 @@ fn core(collector: bool) -> (Core, Instant) {
             core.handle(
                 now,
                 Input::Listening {
+                    port: 5060,
                     zone,
                     transport,
                     local,
@@ -276,6 +277,7 @@ fn the_collector_sees_both_ways_once_its_socket_is_lent_and_no_secret() {
         core.handle(
             later,
             Input::Listening {
+                port: 5060,
                 zone,
                 transport: Transport::Udp,
                 local,
