@@ -31,7 +31,7 @@ use sbc_sip::{
 const MOST: usize = 12_000;
 
 /// What a reader makes of a message. Octets, so that nobody's idea of text matters.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 struct Reading {
     from: (Vec<u8>, Vec<u8>),
     to: (Vec<u8>, Vec<u8>),
@@ -40,6 +40,24 @@ struct Reading {
     start: Vec<u8>,
     content_length: Vec<u8>,
     body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        write!(
+            f,
+            "from {:?} {:?} to {:?} {:?} call-id {:?} start {:?} length {:?} body {:?}",
+            text(&self.from.0),
+            text(&self.from.1),
+            text(&self.to.0),
+            text(&self.to.1),
+            text(&self.call_id),
+            text(&self.start),
+            text(&self.content_length),
+            text(&self.body)
+        )
+    }
 }
 
 fn ours(bytes: &[u8]) -> Option<Reading> {
@@ -579,11 +597,23 @@ fn wireshark(messages: &[Vec<u8>], folder: &Path) -> BTreeMap<usize, Reading> {
             _ => continue,
         };
         if slot.is_empty() {
-            *slot = hexadecimal(value);
+            let octets = hexadecimal(value);
+            // Of these two the dissector marks the whole line.
+            *slot = match name {
+                "sip.Call-ID" | "sip.Content-Length" => after_name(&octets),
+                _ => octets,
+            };
         }
     }
     child.wait().unwrap();
     readings
+}
+
+/// What stands behind the name of a header field, without the line break.
+fn after_name(line: &[u8]) -> Vec<u8> {
+    let colon = line.iter().position(|octet| *octet == b':');
+    let value = colon.and_then(|colon| line.get(colon + 1..));
+    value.unwrap_or_default().trim_ascii().to_vec()
 }
 
 fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
