@@ -21,7 +21,7 @@ impl Call {
         }
         let answered = self.phase == Phase::Answered;
         self.phase = Phase::Ending;
-        cx.decided(&self.a.call_id, &format!("the call ends: {by}"));
+        cx.decided(self.a.call_id(), &format!("the call ends: {by}"));
         cx.ending.insert(self.id);
         self.ended_by = by;
         self.ended_at = Some(cx.now);
