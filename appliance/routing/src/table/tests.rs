@@ -139,6 +139,7 @@ fn settings(routes: Vec<Route>) -> Settings {
         routes,
         account: Caps::default(),
         policies: Vec::new(),
+        collector: None,
         registration: broker_proto::settings::Registration::default(),
         limits: Limits {
             calls: 1,
