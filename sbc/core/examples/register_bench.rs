@@ -57,6 +57,7 @@ fn settings() -> Settings {
         routes: Vec::new(),
         policies: Vec::new(),
         account: Default::default(),
+        collector: None,
         limits: Limits {
             calls: 1,
             calls_per_source: 1,
