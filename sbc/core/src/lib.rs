@@ -31,6 +31,7 @@
 )]
 
 mod admission;
+mod bodies;
 mod call;
 mod context;
 mod core;
