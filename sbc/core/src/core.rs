@@ -22,8 +22,10 @@ use crate::{
     io::{BrokerAnswer, ConnectionId, Input, Output},
     ledger::Subject,
     media_session,
+    message::Messages,
     registration::Registration,
     requests::Purpose,
+    subscription::Subscriptions,
     timers::TimerKey,
     transactions::{self, Event, Owner, Task},
     transport::{self, Flow},
@@ -38,6 +40,8 @@ pub struct Core {
     pub(crate) cx: Context,
     pub(crate) calls: BTreeMap<u64, Call>,
     pub(crate) registration: Registration,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) messages: Messages,
     pub(crate) trunks: TrunkRegistrations,
     pub(crate) rates: Rates,
     /// Live calls by the source that they count against.
@@ -54,6 +58,8 @@ impl Core {
             cx: Context::new(Box::new(settings), seed, now),
             calls: BTreeMap::new(),
             registration: Registration::new(now),
+            subscriptions: Subscriptions::default(),
+            messages: Messages::default(),
             trunks: TrunkRegistrations::default(),
             rates: Rates::new(now),
             per_source: BTreeMap::new(),
@@ -210,6 +216,8 @@ impl Core {
             ("calls", self.calls.len()),
             ("bindings", self.registration.bindings.len()),
             ("registrations_under_way", self.registration.under_way()),
+            ("subscriptions", self.subscriptions.len()),
+            ("messages_under_way", self.messages.len()),
             ("client_transactions", self.cx.transactions.clients()),
             ("server_transactions", self.cx.transactions.servers()),
             ("dialogs", self.cx.dialogs.len()),
@@ -297,6 +305,9 @@ impl Core {
                 }
                 TimerKey::Binding(number) => self.registration.binding_timer(&mut self.cx, number),
                 TimerKey::RegistrarProbe => self.registration.probe(&mut self.cx),
+                TimerKey::Subscription(number) => {
+                    self.subscriptions.expired(&mut self.cx, number);
+                }
                 TimerKey::RegisterSlot(server) => self.registration.slot(&mut self.cx, server),
                 TimerKey::Health(id) => health::timer(&mut self.cx, id),
                 TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
@@ -323,7 +334,8 @@ impl Core {
                     failed,
                 } => self.ended_event(client, owner, failed),
                 Event::ServerEnded { server } => {
-                    self.registration.server_ended(&mut self.cx, server)
+                    self.registration.server_ended(&mut self.cx, server);
+                    self.messages.server_ended(server);
                 }
             }
         }
@@ -397,6 +409,10 @@ impl Core {
                 self.registration
                     .keepalive_ended(&mut self.cx, number, true);
             }
+            Owner::Message(server) => self.message_answered(server, Ok(&response)),
+            Owner::Subscription(number, task) => {
+                self.subscription_answered(number, task, Ok(&response));
+            }
             Owner::TrunkRegistration(index) => {
                 self.trunks.response(&mut self.cx, index, Some(&response))
             }
@@ -450,6 +466,10 @@ impl Core {
                     .keepalive_ended(&mut self.cx, number, false);
             }
             (Owner::TrunkHealth(id), Some(_)) => health::response(&mut self.cx, id, None),
+            (Owner::Message(server), Some(status)) => self.message_answered(server, Err(status)),
+            (Owner::Subscription(number, task), Some(status)) => {
+                self.subscription_answered(number, task, Err(status));
+            }
             (Owner::TrunkRegistration(index), Some(_)) => {
                 self.trunks.response(&mut self.cx, index, None)
             }
@@ -591,6 +611,7 @@ impl Core {
         for call in self.calls.values_mut() {
             call.end(&mut self.cx, "shutdown");
         }
+        self.subscriptions.stop(&mut self.cx);
         self.trunks.stop(&mut self.cx);
     }
 

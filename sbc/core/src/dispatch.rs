@@ -13,6 +13,7 @@ use sbc_sip::{
 
 use crate::{
     admission::{self, Shed},
+    call::leg::Leg,
     core::Core,
     outgoing::{self, Answer},
     registration::{self, CACHED, refresh::Reach},
@@ -26,13 +27,19 @@ const RETRY_AFTER: u32 = 5;
 
 /// What we can do.
 const ABILITIES: Abilities<'static> = Abilities {
-    methods: &outgoing::ALLOW,
     extensions: &outgoing::EXTENSIONS,
+    methods: &outgoing::METHODS,
     bodies: &[
         ("application", "sdp"),
         ("application", "dtmf-relay"),
         ("application", "dtmf"),
         ("message", "sipfrag"),
+        ("application", "media_control+xml"),
+        ("application", "simple-message-summary"),
+        ("application", "pidf+xml"),
+        ("application", "dialog-info+xml"),
+        ("application", "conference-info+xml"),
+        ("text", "plain"),
     ],
 };
 
@@ -48,6 +55,24 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// Whether it may speak in a dialog: a client by the way that the dialog came by and no other, a carrier from any of
+    /// its addresses, the organisation's own hosts for each other (the PBX hands calls on to phones).
+    pub(crate) fn may_speak(&self, leg: &Leg) -> bool {
+        if leg.hop.zone() != self.flow.zone {
+            return false;
+        }
+        match leg.peer {
+            Peer::Stranger => {
+                self.flow.peer == leg.hop.peer()
+                    && matches!(leg.hop, NextHop::Flow(flow) if flow.connection == self.flow.connection)
+            }
+            Peer::Registrar | Peer::Internal => {
+                matches!(self.peer, Peer::Registrar | Peer::Internal)
+            }
+            Peer::Trunk(_) => self.peer == leg.peer,
+        }
+    }
+
     /// Not a stranger.
     pub(crate) fn is_known(&self) -> bool {
         self.registered || self.in_dialog || self.peer != Peer::Stranger
@@ -273,6 +298,9 @@ impl Core {
 
     fn in_dialog(&mut self, mut source: Source, request: &Request) {
         let Some((id, side)) = self.dialog(source, request) else {
+            if self.in_subscription(source, request) {
+                return;
+            }
             self.refuse(source, request, 481, "no-dialog");
             return;
         };
@@ -325,6 +353,10 @@ impl Core {
             Method::Cancel => self.cancel(source, request),
             Method::Register => self.register(source, request),
             Method::Options => self.options(source, request),
+            Method::Subscribe => self.subscribe(source, request),
+            Method::Message => self.message_request(source, request),
+            Method::Publish => self.publish_request(source, request),
+            Method::Notify => self.notify_request(source, request),
             _ => self.refuse(source, request, 481, "no-dialog"),
         }
     }

@@ -16,6 +16,8 @@
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
+//! | `subscription`, `message` | RFC 6665 in two dialogs; MESSAGE, PUBLISH |
+//! | `bodies` | what they carry, written anew |
 //! | `offer_answer`, `keys`, `media_session`, `stream_leg` | descriptions of one leg made for the other; their keys; leases, pinholes and relay streams |
 //! | `policy` | what passes besides a call: fields, codecs |
 //! | `outgoing` | everything that leaves, built from typed fields |
@@ -46,6 +48,7 @@ pub mod io;
 mod keys;
 mod ledger;
 mod media_session;
+mod message;
 mod offer_answer;
 mod outgoing;
 mod policy;
@@ -54,6 +57,7 @@ mod registration;
 mod requests;
 mod stream;
 mod stream_leg;
+mod subscription;
 mod surroundings;
 mod target;
 #[cfg(test)]

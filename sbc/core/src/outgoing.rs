@@ -27,10 +27,13 @@ use crate::{
     transport::{self, NextHop},
 };
 
+pub(crate) mod events;
+
 /// The name that we show; never a version.
 const PRODUCT: &str = "Gatehouse";
-/// Methods that we understand.
-pub(crate) const ALLOW: [Method; 11] = [
+/// Methods that we understand; PUBLISH needs a policy, so it is not among those that are offered.
+pub(crate) const METHODS: [Method; 14] = [
+    Method::Publish,
     Method::Invite,
     Method::Ack,
     Method::Bye,
@@ -41,7 +44,9 @@ pub(crate) const ALLOW: [Method; 11] = [
     Method::Prack,
     Method::Update,
     Method::Refer,
+    Method::Subscribe,
     Method::Notify,
+    Method::Message,
 ];
 /// Extensions that we understand wherever a request may require them, and what RFC 5626 and RFC 3327 want of a registrar.
 pub(crate) const EXTENSIONS: [&str; 6] = [
@@ -177,7 +182,7 @@ pub(crate) fn finish_invite(
     body: Option<SessionDescription>,
 ) {
     request.headers.contacts.extend(contact.map(NameAddr::new));
-    request.headers.push(Field::Allow(ALLOW.to_vec()));
+    request.headers.push(allow());
     request.headers.push(accept());
     if let Some(body) = body {
         set_description(request, &body);
@@ -187,6 +192,12 @@ pub(crate) fn finish_invite(
 /// Option tags that the far end may make use of.
 pub(crate) fn supported(tags: &[&'static str]) -> Field {
     Field::Supported(tags.iter().map(|tag| Text::from_static(tag)).collect())
+}
+
+/// Methods that we offer.
+fn allow() -> Field {
+    let offered = METHODS.iter().filter(|method| **method != Method::Publish);
+    Field::Allow(offered.cloned().collect())
 }
 
 /// Bodies that we understand.
@@ -200,6 +211,12 @@ pub(crate) fn dtmf_relay() -> MediaType {
         Text::from_static("application"),
         Text::from_static("dtmf-relay"),
     )
+}
+
+/// Request-URI and hops of a request that makes a dialog with a target.
+pub(crate) fn aim_at(request: &mut Request, uri: &SipUri, hops: u8) {
+    request.uri = Uri::Sip(uri.clone());
+    request.headers.set(Field::MaxForwards(hops));
 }
 
 /// What the first INVITE to a target has besides.
@@ -353,7 +370,7 @@ pub(crate) fn response(request: &Request, own_tag: &str, answer: Answer<'_>) -> 
         headers.push(Field::Path(answer.path));
     }
     if answer.allow {
-        headers.push(Field::Allow(ALLOW.to_vec()));
+        headers.push(allow());
         headers.push(supported(&["timer", "replaces", "norefersub"]));
     }
     if answer.accept {
@@ -406,7 +423,7 @@ impl Credentials {
         }
     }
 
-    fn write(&self, request: &mut Request) {
+    pub(crate) fn write(&self, request: &mut Request) {
         request
             .headers
             .fields
@@ -514,7 +531,10 @@ pub(crate) const fn method_word(method: &Method) -> &'static str {
         Method::Prack => "PRACK",
         Method::Update => "UPDATE",
         Method::Refer => "REFER",
+        Method::Subscribe => "SUBSCRIBE",
         Method::Notify => "NOTIFY",
+        Method::Message => "MESSAGE",
+        Method::Publish => "PUBLISH",
         _ => "other",
     }
 }

@@ -314,7 +314,7 @@ fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, 
     })
 }
 
-fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDeque<Target> {
+pub(crate) fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDeque<Target> {
     let (Some(registrar), Some(domain)) = (cx.surroundings.registrar(), domain(cx)) else {
         return VecDeque::new();
     };

@@ -12,6 +12,8 @@ pub(crate) enum TimerKey {
     Call(u64, CallTimer),
     /// Expiry of a binding or its next keep-alive, by its number.
     Binding(u64),
+    /// The end of a subscription, by its number.
+    Subscription(u64),
     /// A REGISTER answer that waits for its slot, by the server transaction.
     RegisterSlot(u64),
     /// Ask whether the registrar is back.

@@ -1,4 +1,4 @@
-//! Requests inside a dialog of the call: BYE, CANCEL, INFO, OPTIONS, re-INVITE. RFC 3261 §12.2.2, §14.2, §15, §9.2.
+//! Requests inside a dialog of the call: BYE, CANCEL, OPTIONS, re-INVITE; INFO and MESSAGE are `information`'s. RFC 3261 §12.2.2, §14.2, §15, §9.2.
 
 use sbc_media::relay::Side;
 use sbc_sip::{message::Request, method::Method, status::StatusCode};
@@ -6,9 +6,8 @@ use sbc_sip::{message::Request, method::Method, status::StatusCode};
 use super::{Call, Phase, exchange::Exchange};
 use crate::{
     context::Context,
-    dtmf,
     outgoing::{self, Answer},
-    transactions::{self, Owner, Task},
+    transactions,
 };
 
 impl Call {
@@ -56,6 +55,7 @@ impl Call {
             Method::Update => self.update(cx, side, None, server, request),
             Method::Refer => self.refer(cx, side, server, request),
             Method::Notify => self.referral_news(cx, side, server, request),
+            Method::Message => self.message_request(cx, side, server, request),
             Method::Options => {
                 let answer = Answer {
                     status: StatusCode::OK,
@@ -220,48 +220,10 @@ impl Call {
             .any(|client| cx.transactions.is_inviting(*client))
     }
 
-    /// DTMF by INFO goes to the other side, written anew. RFC 6086; the body is nobody's standard.
-    fn info_request(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
-        if request.body_part().is_none() {
-            // Of old, an empty INFO asks whether the session is still there.
-            transactions::respond_plain(cx, server, 200);
-            return;
-        }
-        let Some(digit) = dtmf::from_info(request.body_part()) else {
-            let answer = Answer {
-                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                accept: true,
-                ..Answer::default()
-            };
-            transactions::respond(cx, server, answer);
-            return;
-        };
-        let id = self.id;
-        let Some(leg) = self
-            .leg_mut(side.other())
-            .filter(|leg| leg.confirmed && !leg.over)
-        else {
-            transactions::respond_plain(cx, server, 480);
-            return;
-        };
-        let (hop, mut info) = leg.request(cx, Method::Info);
-        dtmf::into_info(&mut info, digit);
-        let owner = Owner::Call {
-            call: id,
-            side: side.other(),
-            task: Task::Pass(server),
-        };
-        transactions::request(cx, hop, info, owner);
-    }
-
     /// The final response to a request that was passed through, or none in time.
     pub(crate) fn passed(&mut self, cx: &mut Context, side: Side, server: u64, status: u16) {
         // A final status of the other side is told as it is; challenges and redirections mean nothing to this one.
-        let told = if matches!(status, 300..=399 | 401 | 407) {
-            500
-        } else {
-            status
-        };
+        let told = crate::message::told(self.mapped(cx, side, status), false);
         transactions::respond_plain(cx, server, told);
         if matches!(status, 408 | 481) && self.phase == Phase::Answered {
             if let Some(leg) = self.leg_mut(side) {

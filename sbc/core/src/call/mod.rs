@@ -20,7 +20,8 @@
 //! | `join` | legs that change calls |
 //! | `ability` | what a far end can do |
 //! | `acknowledgement` | 2xx sent until its ACK comes |
-//! | `in_dialog` | BYE, CANCEL, INFO, OPTIONS and re-INVITE |
+//! | `in_dialog` | BYE, CANCEL, OPTIONS and re-INVITE |
+//! | `information` | INFO and MESSAGE |
 //! | `ending` | how a call ends, its records |
 
 pub(crate) mod ability;
@@ -30,6 +31,7 @@ mod early;
 mod ending;
 mod exchange;
 mod in_dialog;
+mod information;
 pub(crate) mod join;
 pub(crate) mod leg;
 mod outcome;
@@ -450,25 +452,9 @@ impl Call {
         self.media.holds(lease)
     }
 
-    /// Whether a source may speak in the dialog of a leg: a client by the way that the dialog came by and no other, a
-    /// carrier from any of its addresses, the organisation's own hosts for each other (the PBX hands calls on to phones).
+    /// Whether a source may speak in the dialog of a leg.
     pub(crate) fn may_speak(&self, side: Side, source: &Source) -> bool {
-        let Some(leg) = self.leg(side) else {
-            return false;
-        };
-        if leg.hop.zone() != source.flow.zone {
-            return false;
-        }
-        match leg.peer {
-            Peer::Stranger => {
-                source.flow.peer == leg.hop.peer()
-                    && matches!(leg.hop, NextHop::Flow(flow) if flow.connection == source.flow.connection)
-            }
-            Peer::Registrar | Peer::Internal => {
-                matches!(source.peer, Peer::Registrar | Peer::Internal)
-            }
-            Peer::Trunk(_) => source.peer == leg.peer,
-        }
+        self.leg(side).is_some_and(|leg| source.may_speak(leg))
     }
 
     /// Whether a leg's dialog came by a way.

@@ -79,6 +79,10 @@ pub(crate) enum Owner {
     RegistrarProbe(usize),
     /// Keeps the way to a phone open, by its binding.
     Keepalive(u64),
+    /// A request beside calls that was sent on, by its server transaction.
+    Message(u64),
+    /// A subscription and what of it.
+    Subscription(u64, crate::subscription::Task),
     /// Our registration at the trunk of that index.
     TrunkRegistration(usize),
     /// A question whether a trunk's address is alive, by its number.
