@@ -1,6 +1,7 @@
 //! What no single value can show: whether the parts of a document agree. Called by the reader, with the lines of the text.
 
 mod network;
+mod policy;
 mod routing;
 mod service;
 
@@ -29,6 +30,7 @@ pub(crate) struct Known {
     pub(crate) listeners: Paths,
     pub(crate) trunks: Paths,
     pub(crate) routes: Paths,
+    pub(crate) policies: Paths,
     /// Whether `[sip]` could be read.
     pub(crate) sip: bool,
 }
@@ -38,6 +40,7 @@ pub(crate) fn check(document: &Document, known: &Known, report: &mut Report<'_>)
     network::check(document, known, report);
     service::check(document, known, report);
     routing::check(document, known, report);
+    policy::check(document, known, report);
 }
 
 /// The sentence for a reference to something that the document does not have.

@@ -13,6 +13,7 @@ use crate::{
     dialplan::Caps,
     error::{ConfigError, say},
     limits::{Bans, Limits, Logging, Registrations},
+    policy::{MAX_POLICIES, Policy},
     route::{MAX_ROUTES, Route},
     sip::{Listener, MAX_LISTENERS, MAX_TRUNKS, Sip, Trunk, is_host_name},
     table::{Report, Section},
@@ -54,6 +55,9 @@ pub struct Document {
     /// Routing table, first match counts.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// What passes besides calls.
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
     /// Bounds of packets and calls.
     pub limits: Limits,
     /// Registrations of phones.
@@ -210,6 +214,7 @@ impl Document {
                 "listener",
                 "trunk",
                 "route",
+                "policy",
                 "limits",
                 "registration",
                 "bans",
@@ -253,6 +258,13 @@ impl Document {
             &mut known.routes,
             Route::read,
         );
+        let policies = read_all(
+            root,
+            report,
+            ("policy", MAX_POLICIES),
+            &mut known.policies,
+            Policy::read,
+        );
         let limits = match root.table(report, "limits") {
             Some(table) => Limits::from_section(&table, report),
             None => Some(Limits::default()),
@@ -290,6 +302,7 @@ impl Document {
             listeners,
             trunks,
             routes,
+            policies,
             limits: limits.unwrap_or_default(),
             registration: registration.unwrap_or_default(),
             bans: bans.unwrap_or_default(),

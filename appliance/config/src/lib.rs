@@ -24,6 +24,8 @@
 //! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
 //! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
 //! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME` · `prefix` · `digits`! count or range · `range` of their value · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` · `status` (403) |
+//! | `[[policy]]` | `name`! · `for`! of `zone:NAME`, `trunk:NAME`, `registrar` · `trusted` · `accept`, `send` fields · `events` · `publish` · `message_octets` · `info` · `response_map` · `audio_codecs`, `video_codecs`, `denied_codecs` · `mediasec` (false): see [`Policy`] |
+//! | `[[policy.add]]` `[[policy.rewrite]]` | `name`!, `value`! · `field`!, `user`, `host`, `strip` (0), `prepend` |
 //! | `[limits]` `[registration]` `[bans]` `[logging]` | see [`Limits`], [`Registrations`], [`Bans`], [`Logging`] |
 //!
 //! A family that a zone does not name is off in it. Passwords and keys never stand here: `secret` and `[management]` are
@@ -40,6 +42,7 @@ mod document;
 mod error;
 mod limits;
 mod pattern;
+mod policy;
 mod route;
 mod sip;
 mod table;
@@ -60,6 +63,10 @@ pub use limits::{
     Registrations, ShortRefresh,
 };
 pub use pattern::{DigitClass, Pattern};
+pub use policy::{
+    AddedField, AddressField, Codec, EventPackage, InfoKind, MAX_POLICIES, Party, Policy,
+    PolicyField, Rewrite, StatusMap,
+};
 pub use route::{
     Action, ActionWord, Called, IfUnavailable, MAX_ROUTES, OWN_DOMAIN, Origin, Prefixed, Route,
 };

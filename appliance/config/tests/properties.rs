@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 
 use appliance_config::{
-    Action, Bans, Called, Caps, Card, Clock, Document, Health, Host, Hours, IfUnavailable,
-    Interface, Ipv4, Ipv6, Language, Limits, Listener, Logging, Mac, Management, Media, NumberForm,
-    Numbering, Origin, PeerTls, Prefixed, Priority, Registrar, Registration, Registrations, Route,
-    Routed, SCHEMA, Schedule, Service, Sip, Span, Transport, Trunk, TrunkChoice, TrunkPolicy, Zone,
-    ZoneKind, ZonePolicy, diff,
+    Action, AddedField, AddressField, Bans, Called, Caps, Card, Clock, Codec, Document,
+    EventPackage, Health, Host, Hours, IfUnavailable, InfoKind, Interface, Ipv4, Ipv6, Language,
+    Limits, Listener, Logging, Mac, Management, Media, NumberForm, Numbering, Origin, Party,
+    PeerTls, Policy, PolicyField, Prefixed, Priority, Registrar, Registration, Registrations,
+    Rewrite, Route, Routed, SCHEMA, Schedule, Service, Sip, Span, StatusMap, Transport, Trunk,
+    TrunkChoice, TrunkPolicy, Zone, ZoneKind, ZonePolicy, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -325,6 +326,52 @@ prop_compose! {
     }
 }
 
+/// A policy for the zone `inside` and maybe for the PBX, with any of what may stand in one.
+fn policy() -> impl Strategy<Value = Policy> {
+    let fields = || subsequence(PolicyField::ALL.to_vec(), 0..=PolicyField::ALL.len());
+    let events = subsequence(EventPackage::ALL.to_vec(), 0..=EventPackage::ALL.len());
+    let rewrites = subsequence(AddressField::ALL.to_vec(), 0..=3);
+    let audio = vec![Codec::Opus, Codec::Pcma, Codec::G722, Codec::AmrWb];
+    let audio = subsequence(audio, 0..=4);
+    let values = (any::<bool>(), any::<bool>(), 0_u32..32_000, 0_u8..9);
+    (fields(), fields(), events, rewrites, audio, values).prop_map(
+        |(accept, send, events, rewrites, audio_codecs, (some, pbx, octets, strip))| Policy {
+            name: "inside".into(),
+            parties: if pbx {
+                vec![Party::Zone("inside".into()), Party::Registrar]
+            } else {
+                vec![Party::Zone("inside".into())]
+            },
+            trusted: some.then_some(pbx),
+            accept: some.then_some(accept),
+            send: pbx.then_some(send),
+            events: some.then_some(events),
+            publish: pbx.then_some(some),
+            message_octets: some.then_some(octets),
+            info: pbx.then(|| vec![InfoKind::Dtmf, InfoKind::Package("infoDtmf".into())]),
+            response_map: vec![StatusMap { from: 603, to: 486 }],
+            audio_codecs,
+            video_codecs: vec![Codec::H264],
+            denied_codecs: vec![Codec::G729],
+            mediasec: some,
+            add: vec![AddedField {
+                name: "X-Customer".into(),
+                value: "4711 \"a\"".into(),
+            }],
+            rewrite: rewrites
+                .into_iter()
+                .map(|field| Rewrite {
+                    field,
+                    user: None,
+                    host: some.then(|| "sip.example.net".into()),
+                    strip,
+                    prepend: "+49".into(),
+                })
+                .collect(),
+        },
+    )
+}
+
 fn document() -> impl Strategy<Value = Document> {
     (parts(), 0_usize..8).prop_flat_map(|((zones, trunks), routes)| {
         let names: Vec<String> = trunks.iter().map(|trunk| trunk.name.clone()).collect();
@@ -338,63 +385,67 @@ fn document() -> impl Strategy<Value = Document> {
             ports,
             "[a-z][a-z0-9]{0,20}",
             any::<bool>(),
+            vec(policy(), 0..2),
         )
-            .prop_map(|(zones, trunks, routes, limits, ports, name, lab)| {
-                let mut listeners: Vec<Listener> = Vec::new();
-                for (port, udp) in ports {
-                    let service = if udp {
-                        Service::SipUdp
-                    } else {
-                        Service::SipTcp
-                    };
-                    let listener = Listener {
-                        zone: "inside".into(),
-                        service,
-                        port,
-                        certificates: Vec::new(),
-                        origins: Vec::new(),
-                    };
-                    if !listeners.contains(&listener) {
-                        listeners.push(listener);
-                    }
-                }
-                Document {
-                    schema: SCHEMA,
-                    lab,
-                    host: Host {
-                        name: name.clone(),
-                        language: if lab {
-                            Language::German
+            .prop_map(
+                |(zones, trunks, routes, limits, ports, name, lab, policies)| {
+                    let mut listeners: Vec<Listener> = Vec::new();
+                    for (port, udp) in ports {
+                        let service = if udp {
+                            Service::SipUdp
                         } else {
-                            Language::English
-                        },
-                        dns: vec!["10.200.0.53".parse().expect("address")],
-                        ntp: vec![
-                            "10.200.0.53:123".parse().expect("address"),
-                            "10.200.0.54:1230".parse().expect("address"),
-                        ],
-                    },
-                    sip: Sip {
-                        domain: format!("{name}.example"),
-                        registrar: Some(Registrar {
+                            Service::SipTcp
+                        };
+                        let listener = Listener {
                             zone: "inside".into(),
-                            addresses: vec!["10.200.0.10:5060".parse().expect("address")],
-                            transport: Transport::Udp,
-                            tls: None,
-                        }),
-                        account: caps(lab, 3),
-                    },
-                    management: Management::default(),
-                    zones,
-                    listeners,
-                    trunks,
-                    routes,
-                    limits,
-                    registration: Registrations::default(),
-                    bans: Bans::default(),
-                    logging: Logging::default(),
-                }
-            })
+                            service,
+                            port,
+                            certificates: Vec::new(),
+                            origins: Vec::new(),
+                        };
+                        if !listeners.contains(&listener) {
+                            listeners.push(listener);
+                        }
+                    }
+                    Document {
+                        schema: SCHEMA,
+                        lab,
+                        host: Host {
+                            name: name.clone(),
+                            language: if lab {
+                                Language::German
+                            } else {
+                                Language::English
+                            },
+                            dns: vec!["10.200.0.53".parse().expect("address")],
+                            ntp: vec![
+                                "10.200.0.53:123".parse().expect("address"),
+                                "10.200.0.54:1230".parse().expect("address"),
+                            ],
+                        },
+                        sip: Sip {
+                            domain: format!("{name}.example"),
+                            registrar: Some(Registrar {
+                                zone: "inside".into(),
+                                addresses: vec!["10.200.0.10:5060".parse().expect("address")],
+                                transport: Transport::Udp,
+                                tls: None,
+                            }),
+                            account: caps(lab, 3),
+                        },
+                        management: Management::default(),
+                        zones,
+                        listeners,
+                        trunks,
+                        routes,
+                        policies,
+                        limits,
+                        registration: Registrations::default(),
+                        bans: Bans::default(),
+                        logging: Logging::default(),
+                    }
+                },
+            )
     })
 }
 

@@ -410,6 +410,114 @@ fn a_second_listener_on_a_port_is_refused_with_the_line_of_the_first() {
 }
 
 #[test]
+fn policies_name_peers_that_exist_and_values_that_can_be() {
+    let parties = "for = [\"trunk:carrier\", \"trunk:backup\"]";
+    let refused = |by: &str, key: &str, words: &str| {
+        one(parties, by, &format!("policy.carriers.{key}"), words)
+    };
+    refused("for = []", "for", "for nobody");
+    refused(
+        "for = [\"trunk:carier\"]",
+        "for[0]",
+        "did you mean `carrier`",
+    );
+    refused(
+        "for = [\"zone:extern\"]",
+        "for[0]",
+        "did you mean `external`",
+    );
+    refused(
+        "for = [\"registrar\", \"registrar\"]",
+        "for[1]",
+        "has a policy already",
+    );
+    refused("for = [\"phones\"]", "for[0]", "zone:NAME");
+    let changed = |line: &str, by: &str, key: &str, words: &str| {
+        one(line, by, &format!("policy.carriers.{key}"), words)
+    };
+    changed(
+        "events = []",
+        "events = [\"reg\"]",
+        "events[0]",
+        "message-summary",
+    );
+    changed(
+        "info = [\"dtmf\"]",
+        "info = [\"package:\"]",
+        "info[0]",
+        "package:NAME",
+    );
+    changed(
+        "message_octets = 0",
+        "message_octets = 65535",
+        "message_octets",
+        "at most 32768",
+    );
+    let map = "response_map = [\"603:486\"]";
+    changed(
+        map,
+        "response_map = [\"603:401\"]",
+        "response_map[0]",
+        "not 401",
+    );
+    changed(
+        map,
+        "response_map = [\"603:486\", \"603:480\"]",
+        "response_map[1]",
+        "mapped twice",
+    );
+    let codecs = "audio_codecs = [\"G722\", \"PCMA\"]";
+    changed(
+        codecs,
+        "audio_codecs = [\"H264\"]",
+        "audio_codecs[0]",
+        "belongs to video_codecs",
+    );
+    changed(
+        codecs,
+        "audio_codecs = [\"G729\"]",
+        "audio_codecs[0]",
+        "denied_codecs",
+    );
+    changed(
+        "field = \"from\"",
+        "field = \"to\"",
+        "rewrite[0].field",
+        "p-asserted-identity",
+    );
+    changed(
+        "host = \"sip.example.net\"",
+        "host = \"sip:x\"",
+        "rewrite[0].host",
+        "domain name",
+    );
+    changed(
+        "prepend = \"+49301234\"",
+        "user = \"+49\"\nprepend = \"1\"",
+        "rewrite[0].user",
+        "a fixed user",
+    );
+    one(
+        "value = \"4711\"",
+        "value = \"\"",
+        "policy.carriers.add[0].value",
+        "1 to 256",
+    );
+}
+
+#[test]
+fn a_policy_adds_fields_of_its_own_alone() {
+    let name = "name = \"X-Customer\"";
+    for by in [
+        "name = \"Via\"",
+        "name = \"X Customer\"",
+        "name = \"Contact\"",
+    ] {
+        one(name, by, "policy.carriers.add[0].name", "begins with X-");
+    }
+}
+
+#[test]
 fn contradicting_routes_are_named_with_both_lines() {
     let text = format!(
         "{EXAMPLE}\n[[route]]\nname = \"again\"\nfrom = [\"internal\", \"trunk:backup\"]\nprefix = \"+49900\"\ndigits = \"0-20\"\naction = \"trunks\"\ntrunks = [\"backup\"]\n"

@@ -73,6 +73,7 @@ impl Draft {
             listeners,
             trunks,
             routes,
+            policies: base.map_or_else(Vec::new, |base| base.policies.clone()),
             limits: base.map_or_else(Limits::default, |base| base.limits),
             registration: base.map_or_else(Registrations::default, |base| base.registration),
             bans: base.map_or_else(Bans::default, |base| base.bans.clone()),

@@ -4,6 +4,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`echo`] | hosts of the network test |
+//! | `peers` | what passes besides calls, for the sbc |
 //! | [`reason`] | why a packet is refused |
 //! | [`permissions`] | the broker's part of the configuration |
 //! | [`settings`] | the sbc's part of the configuration |
@@ -11,6 +12,7 @@
 
 mod dialplan;
 pub mod echo;
+mod peers;
 pub mod permissions;
 pub mod reason;
 pub mod settings;

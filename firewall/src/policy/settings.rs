@@ -44,7 +44,11 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
             .collect(),
         routes: document.routes.iter().map(dialplan::route).collect(),
         account: dialplan::caps(&document.sip.account),
-        policies: Vec::new(),
+        policies: document
+            .policies
+            .iter()
+            .map(|p| super::peers::policy(p, &zone_of))
+            .collect(),
         limits: limits(&document.limits),
         registration: registration(&document.registration),
         collector: document.logging.hep.and_then(|address| {

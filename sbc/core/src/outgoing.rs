@@ -418,8 +418,16 @@ impl Credentials {
     /// Those of a request.
     pub(crate) fn of(request: &Request) -> Self {
         Self {
-            user: request.headers.authorization().cloned().collect(),
-            proxy: request.headers.proxy_authorization().cloned().collect(),
+            user: request
+                .headers
+                .authorization()
+                .filter_map(credential)
+                .collect(),
+            proxy: request
+                .headers
+                .proxy_authorization()
+                .filter_map(credential)
+                .collect(),
         }
     }
 
@@ -440,7 +448,12 @@ pub(crate) fn challenges(response: &Response) -> Vec<(bool, Auth)> {
     response
         .headers
         .challenges()
-        .map(|(proxy, auth)| (proxy, auth.clone()))
+        .filter(|(_, auth)| auth.is_digest())
+        .map(|(proxy, auth)| {
+            let params = auth.params.only(&CHALLENGE);
+            let scheme = Text::from_static("Digest");
+            (proxy, Auth { scheme, params })
+        })
         .collect()
 }
 
@@ -457,6 +470,40 @@ pub(crate) fn make_stale(challenge: &mut Auth) {
             .params
             .push_token("stale", Text::from_static("true"));
     }
+}
+
+/// Parameters of a challenge that cross: RFC 7616 §3.3 without `domain`, which names hosts.
+const CHALLENGE: [&str; 8] = [
+    "realm",
+    "nonce",
+    "opaque",
+    "stale",
+    "algorithm",
+    "qop",
+    "charset",
+    "userhash",
+];
+/// Parameters of credentials that cross: RFC 7616 §3.4.
+const CREDENTIAL: [&str; 12] = [
+    "username",
+    "username*",
+    "userhash",
+    "realm",
+    "nonce",
+    "uri",
+    "response",
+    "algorithm",
+    "cnonce",
+    "opaque",
+    "qop",
+    "nc",
+];
+
+fn credential(auth: &Auth) -> Option<Auth> {
+    auth.is_digest().then(|| Auth {
+        scheme: Text::from_static("Digest"),
+        params: auth.params.only(&CREDENTIAL),
+    })
 }
 
 /// User-Agent as it stands.

@@ -84,6 +84,21 @@ impl AuthParams {
         self.0.iter()
     }
 
+    /// Those of these names, in their order and in buffers of their own.
+    #[must_use]
+    pub fn only(&self, names: &[&str]) -> Self {
+        let named = |param: &&Param| {
+            names
+                .iter()
+                .any(|name| param.name.eq_ignore_ascii_case(name))
+        };
+        let own = |param: &Param| Param {
+            name: param.name.detached(),
+            value: param.value.as_ref().map(Value::detached),
+        };
+        Self(self.0.iter().filter(named).map(own).collect())
+    }
+
     fn find(&self, name: &str) -> Option<&Param> {
         self.0
             .iter()

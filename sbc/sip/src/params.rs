@@ -66,6 +66,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// The same in a buffer of its own, see [`Text::detached`].
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Plain(text) => Self::Plain(text.detached()),
+            Self::Quoted(quoted) => Self::Quoted(Quoted(quoted.0.detached())),
+        }
+    }
+
     /// The text meant, quotes and escapes resolved.
     #[must_use]
     pub fn to_plain(&self) -> Cow<'_, str> {
@@ -195,10 +204,7 @@ impl Params {
     pub fn detached(&self) -> Self {
         let own = |param: &Param| Param {
             name: param.name.detached(),
-            value: param.value.as_ref().map(|value| match value {
-                Value::Plain(text) => Value::Plain(text.detached()),
-                Value::Quoted(quoted) => Value::Quoted(Quoted(quoted.0.detached())),
-            }),
+            value: param.value.as_ref().map(Value::detached),
         };
         Self(self.0.iter().map(own).collect())
     }

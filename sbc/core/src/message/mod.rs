@@ -9,7 +9,7 @@
 pub(crate) mod aim;
 mod publication;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use broker_proto::{policy::EventPackage, settings::ZoneId};
 use sbc_sip::{
@@ -33,6 +33,9 @@ use publication::Publications;
 
 /// Requests on their way at once.
 const UNDER_WAY: usize = 2_000;
+/// How long an answer is waited for: less than whoever asked us waits. RFC 4320 §4.1: 408 would come too late, or be
+/// taken for the whole element's failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(28);
 /// Seconds that a publication lasts at most.
 const LONGEST: u32 = 86_400;
 
@@ -289,7 +292,8 @@ impl Core {
                 publication: publication.map(|(seconds, _)| seconds),
             },
         );
-        transactions::request(&mut self.cx, hop, relayed, Owner::Message(server));
+        let owner = Owner::Message(server);
+        transactions::request_within(&mut self.cx, hop, relayed, owner, PATIENCE);
     }
 
     /// The final response to a request that was sent on, or the status that stands for none.
@@ -396,6 +400,7 @@ pub(crate) fn hops(request: &Request) -> u8 {
 pub(crate) const fn told(status: u16, passes_challenges: bool) -> u16 {
     match status {
         401 | 407 if !passes_challenges => 500,
+        408 => 504,
         300..=399 => 480,
         420 | 421 | 494 => 500,
         _ => status,

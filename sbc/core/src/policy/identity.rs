@@ -43,15 +43,6 @@ impl Identity {
         (!user.is_empty() && user.len() <= USER).then_some(Self { display, user, tel })
     }
 
-    /// The user alone, as somebody of ours.
-    pub(crate) fn of_user(user: &str) -> Self {
-        Self {
-            display: None,
-            user: user.to_owned(),
-            tel: false,
-        }
-    }
-
     /// The address at a host of ours.
     pub(crate) fn at(&self, host: &Host, rewrite: Option<&Rewrite>) -> NameAddr {
         let user =

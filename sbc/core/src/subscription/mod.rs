@@ -28,7 +28,7 @@ use crate::{
     context::Context,
     core::Core,
     dispatch::Source,
-    message,
+    message::{self, PATIENCE},
     outgoing::{self, Answer, Credentials, events},
     policy::{self, fields::Crossing},
     surroundings::Peer,
@@ -327,6 +327,6 @@ impl Core {
         subscription.lasts(cx, number, asked);
         self.subscriptions.enter(number, subscription);
         let owner = Owner::Subscription(number, Task::Begin(server));
-        transactions::request(&mut self.cx, hop, subscribe, owner);
+        transactions::request_within(&mut self.cx, hop, subscribe, owner, PATIENCE);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     core::Core,
     dispatch::Source,
+    message::PATIENCE,
     outgoing::{self, Answer, events},
     transactions::{self, Owner},
 };
@@ -101,7 +102,7 @@ impl Subscription {
         let contact = outgoing::contact(cx, &hop);
         events::subscribe(&mut subscribe, contact, self.package, asked);
         let owner = Owner::Subscription(number, Task::Refresh(server));
-        transactions::request(cx, hop, subscribe, owner);
+        transactions::request_within(cx, hop, subscribe, owner, PATIENCE);
     }
 
     /// A NOTIFY of the notifier.
@@ -159,7 +160,7 @@ impl Subscription {
         let about = (self.package, self.event_id.as_ref());
         events::notify(&mut notify, contact, about, state, body);
         let owner = Owner::Subscription(number, Task::Notify(server));
-        transactions::request(cx, hop, notify, owner);
+        transactions::request_within(cx, hop, notify, owner, PATIENCE);
     }
 
     fn state_body(&self, cx: &Context, request: &Request) -> Result<Option<Body>, ()> {

@@ -2,6 +2,7 @@
 //! scripted user agents, and a firewall that grants everything it is asked for in order.
 
 mod agent;
+pub(crate) mod marks;
 mod scenarios;
 mod settings;
 mod simulation;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 pub(crate) use agent::{Agent, Script, State};
 pub(crate) use settings::{EXTERNAL, INTERNAL, settings};
-pub(crate) use text::{Message, bracketed, parameter};
+pub(crate) use text::{Message, audio, bracketed, parameter};
 pub(crate) use world::{Network, World};
 
 /// The one moment that is taken from the real clock; everything else is counted from it.

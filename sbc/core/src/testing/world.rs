@@ -20,7 +20,9 @@ use sbc_media::relay::{
 
 use super::{
     agent::{Agent, Script},
-    epoch, settings,
+    epoch,
+    marks::{self, Marks},
+    settings,
     settings::{EXTERNAL, INTERNAL},
 };
 use crate::{BrokerAnswer, ConnectionId, Core, Input, Output};
@@ -103,6 +105,8 @@ pub(crate) struct World {
     pub(crate) records: Vec<CallRecord>,
     pub(crate) log: Vec<(&'static str, Vec<(&'static str, String)>)>,
     pub(crate) streams_closed: Vec<ConnectionId>,
+    /// Puts marks into everything that peers send.
+    pub(crate) marks: Option<Marks>,
     next_lease: u64,
     pub(crate) digests: u32,
 }
@@ -140,6 +144,7 @@ impl World {
             records: Vec::new(),
             log: Vec::new(),
             streams_closed: Vec::new(),
+            marks: None,
             next_lease: 0,
             digests: 0,
         };
@@ -197,7 +202,7 @@ impl World {
             zone: Self::zone(from),
             local: Self::gateway(from),
             peer: from,
-            bytes: bytes.to_vec(),
+            bytes: self.dressed(from, bytes),
         };
         self.later(Duration::from_millis(1), event);
     }
@@ -329,6 +334,10 @@ impl World {
             }
             Event::ToAgent { agent, from, bytes } => {
                 let now = self.now;
+                let bytes = match &self.marks {
+                    Some(_) => marks::undress(Self::zone(agent), &bytes),
+                    None => bytes,
+                };
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.receive(now, from, &bytes);
                 }
@@ -378,6 +387,7 @@ impl World {
         };
         for (to, bytes) in std::mem::take(&mut agent.outbox) {
             let (zone, local) = (Self::zone(at), to);
+            let bytes = self.dressed(at, &bytes);
             for delay in self.deliveries() {
                 self.later(
                     delay,
@@ -389,6 +399,13 @@ impl World {
                     },
                 );
             }
+        }
+    }
+
+    fn dressed(&mut self, from: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        match &mut self.marks {
+            Some(marks) => marks.dress(Self::zone(from), bytes),
+            None => bytes.to_vec(),
         }
     }
 

@@ -1,14 +1,18 @@
 //! Whole calls in the laboratory in memory.
 
 mod calls;
+mod events;
 mod faults;
 mod hand;
+mod hiding;
 mod hostile;
 mod interworking;
 mod limits;
+mod letters;
 mod load;
 mod loss;
 mod outbound;
+mod policies;
 mod races;
 mod refreshes;
 mod registrar_away;
