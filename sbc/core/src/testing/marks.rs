@@ -165,7 +165,8 @@ impl Marks {
         // Call-IDs, tags and branches of the scripted peers.
         let text = String::from_utf8(message.bytes()).expect("UTF-8");
         let name = format!("{}name", word(inside));
-        text.replace("secret", &name)
+        text.replace("10.9.8.7", address(inside))
+            .replace("secret", &name)
             .replace("Secret", &name)
             .into_bytes()
     }
