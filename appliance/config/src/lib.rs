@@ -24,7 +24,7 @@
 //! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
 //! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
 //! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME` · `prefix` · `digits`! count or range · `range` of their value · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` · `status` (403) |
-//! | `[[policy]]` | `name`! · `for`! of `zone:NAME`, `trunk:NAME`, `registrar` · `trusted` · `accept`, `send` fields · `events` · `publish` · `message_octets` · `info` · `response_map` · `audio_codecs`, `video_codecs`, `denied_codecs` · `mediasec` (false): see [`Policy`] |
+//! | `[[policy]]` | `name`! · `for`! of `zone:NAME`, `trunk:NAME`, `registrar` · `trusted` · `accept`, `send` fields · `events` · `publish` · `message_octets` · `info` · `response_map` · `audio_codecs`, `video_codecs`, `denied_codecs` · `transfer` `refuse`/`pass`/`resolve` · `mediasec` (false): see [`Policy`] |
 //! | `[[policy.add]]` `[[policy.rewrite]]` | `name`!, `value`! · `field`!, `user`, `host`, `strip` (0), `prepend` |
 //! | `[limits]` `[registration]` `[bans]` `[logging]` | see [`Limits`], [`Registrations`], [`Bans`], [`Logging`] |
 //!
@@ -65,7 +65,7 @@ pub use limits::{
 pub use pattern::{DigitClass, Pattern};
 pub use policy::{
     AddedField, AddressField, Codec, EventPackage, InfoKind, MAX_POLICIES, Party, Policy,
-    PolicyField, Rewrite, StatusMap,
+    PolicyField, Rewrite, StatusMap, Transfer,
 };
 pub use route::{
     Action, ActionWord, Called, IfUnavailable, MAX_ROUTES, OWN_DOMAIN, Origin, Prefixed, Route,

@@ -113,6 +113,18 @@ words! {
 }
 
 words! {
+    /// What becomes of a REFER.
+    pub enum Transfer {
+        /// It is refused.
+        Refuse = "refuse",
+        /// It goes on to the far side of the call.
+        Pass = "pass",
+        /// The product calls the target and joins the legs.
+        Resolve = "resolve",
+    }
+}
+
+words! {
     /// Addresses that a rewrite may be for.
     pub enum AddressField {
         /// From of what is sent.
@@ -285,6 +297,9 @@ pub struct Policy {
     /// Codecs that never pass.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied_codecs: Vec<Codec>,
+    /// What becomes of its REFER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Transfer>,
     /// RFC 3329 with mediasec.
     pub mediasec: bool,
     /// Fields of our own given to it.
@@ -382,7 +397,7 @@ impl Codec {
     }
 }
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "for",
     "trusted",
@@ -396,6 +411,7 @@ const KEYS: [&str; 16] = [
     "audio_codecs",
     "video_codecs",
     "denied_codecs",
+    "transfer",
     "mediasec",
     "add",
     "rewrite",
@@ -417,6 +433,7 @@ impl Policy {
         let audio_codecs = section.list(report, "audio_codecs", MAX_LIST);
         let video_codecs = section.list(report, "video_codecs", MAX_LIST);
         let denied_codecs = section.list(report, "denied_codecs", MAX_LIST);
+        let transfer = section.optional(report, "transfer");
         let mediasec = section.or(report, "mediasec", false);
         let add = section.tables(report, "add", MAX_LIST);
         let adds: Vec<_> = add
@@ -442,6 +459,7 @@ impl Policy {
             audio_codecs: audio_codecs?,
             video_codecs: video_codecs?,
             denied_codecs: denied_codecs?,
+            transfer: transfer?,
             mediasec: mediasec?,
             add: adds.into_iter().collect::<Option<_>>()?,
             rewrite: rewrites.into_iter().collect::<Option<_>>()?,

@@ -8,8 +8,8 @@ use appliance_config::{
     EventPackage, Health, Host, Hours, IfUnavailable, InfoKind, Interface, Ipv4, Ipv6, Language,
     Limits, Listener, Logging, Mac, Management, Media, NumberForm, Numbering, Origin, Party,
     PeerTls, Policy, PolicyField, Prefixed, Priority, Registrar, Registration, Registrations,
-    Rewrite, Route, Routed, SCHEMA, Schedule, Service, Sip, Span, StatusMap, Transport, Trunk,
-    TrunkChoice, TrunkPolicy, Zone, ZoneKind, ZonePolicy, diff,
+    Rewrite, Route, Routed, SCHEMA, Schedule, Service, Sip, Span, StatusMap, Transfer, Transport,
+    Trunk, TrunkChoice, TrunkPolicy, Zone, ZoneKind, ZonePolicy, diff,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -353,6 +353,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             audio_codecs,
             video_codecs: vec![Codec::H264],
             denied_codecs: vec![Codec::G729],
+            transfer: pbx.then_some(Transfer::Resolve),
             mediasec: some,
             add: vec![AddedField {
                 name: "X-Customer".into(),

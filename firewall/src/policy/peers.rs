@@ -4,6 +4,7 @@ use appliance_config as config;
 use broker_proto::{
     policy::{
         AddedField, AddressField, EventPackage, InfoKind, Party, Policy, PolicyField, Rewrite,
+        Transfer,
     },
     settings::ZoneId,
 };
@@ -49,6 +50,7 @@ pub(super) fn policy(policy: &config::Policy, zone_of: &impl Fn(&str) -> Option<
         audio_codecs: codecs(&policy.audio_codecs),
         video_codecs: codecs(&policy.video_codecs),
         denied_codecs: codecs(&policy.denied_codecs),
+        transfer: policy.transfer.map(transfer),
         mediasec: policy.mediasec,
     }
 }
@@ -74,6 +76,14 @@ fn rewrite(rewrite: &config::Rewrite) -> Rewrite {
         host: rewrite.host.clone(),
         strip: rewrite.strip,
         prepend: rewrite.prepend.clone(),
+    }
+}
+
+const fn transfer(transfer: config::Transfer) -> Transfer {
+    match transfer {
+        config::Transfer::Refuse => Transfer::Refuse,
+        config::Transfer::Pass => Transfer::Pass,
+        config::Transfer::Resolve => Transfer::Resolve,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     identity::Identity,
     io::Output,
     ledger::Ledger,
+    policy::mediasec::Agreements,
     requests::Requests,
     surroundings::Surroundings,
     timers::Timers,
@@ -65,6 +66,8 @@ pub(crate) struct Context {
     pub(crate) traces: Traces,
     /// Where captured messages go.
     pub(crate) collector: Collector,
+    /// Security mechanisms of carriers.
+    pub(crate) mediasec: Agreements,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -94,6 +97,7 @@ impl Context {
             preempted: BTreeSet::new(),
             traces: Traces::default(),
             collector: Collector::default(),
+            mediasec: Agreements::default(),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,

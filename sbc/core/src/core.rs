@@ -259,6 +259,7 @@ impl Core {
         }
         self.cx.surroundings.replace(settings);
         self.cx.want_collector();
+        self.cx.mediasec.clear();
         self.listen();
         self.trunks.configure(&mut self.cx);
         health::configure(&mut self.cx);

@@ -15,7 +15,9 @@ use crate::{
     context::Context,
     digest,
     io::Output,
-    outgoing, target,
+    outgoing, policy,
+    surroundings::Peer,
+    target,
     timers::TimerKey,
     transactions::{self, Owner},
     transport::{self, NextHop},
@@ -125,7 +127,14 @@ impl TrunkRegistrations {
             return;
         };
         let status = response.map_or(408, |response| response.status.as_u16());
+        let agreed =
+            response.is_some_and(|response| policy::mediasec::learn(cx, index, &response.headers));
         match (status, response) {
+            // RFC 3329 §2.3.1: again, with what the carrier has.
+            (494, Some(_)) if agreed && state.tries < TRIES => {
+                state.tries += 1;
+                send(cx, index, state, None);
+            }
             (200..=299, Some(response)) => accepted(cx, index, state, response),
             (401 | 407, Some(response)) if state.tries < TRIES => {
                 let uri = format!("sip:{}", state.settings.realm);
@@ -256,6 +265,7 @@ fn send(
         &[Some((contact, seconds))],
         &outgoing::Credentials::default(),
     );
+    policy::mediasec::write(cx, Peer::Trunk(index), &mut request.headers);
     if let Some((prepared, response)) = credentials {
         prepared.write(&mut request, response);
     }

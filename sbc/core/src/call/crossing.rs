@@ -34,6 +34,7 @@ impl Call {
             crossing.write(&rules, &host, &mut request.headers);
         }
         outgoing::add_fields(&mut request.headers, rules.added());
+        policy::mediasec::write(cx, leg.peer, &mut request.headers);
     }
 
     /// The fields of a response that came on leg `side`, for the other.

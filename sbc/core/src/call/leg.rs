@@ -4,7 +4,7 @@
 use sbc_media::relay::Side;
 use sbc_sip::{
     dialog::Dialog,
-    headers::{CallId, NameAddr},
+    headers::{CallId, Headers, NameAddr, SessionId},
     message::{Request, Response},
     method::Method,
     sdp::SessionDescription,
@@ -13,8 +13,13 @@ use sbc_sip::{
 
 use super::ability::Ability;
 use crate::{
-    context::Context, offer_answer::OwnDescription, outgoing, stream_leg::Reach,
-    surroundings::Peer, transport::NextHop,
+    context::Context,
+    offer_answer::OwnDescription,
+    outgoing,
+    policy::{self, session_id},
+    stream_leg::Reach,
+    surroundings::Peer,
+    transport::NextHop,
 };
 
 /// One dialog, from INVITE on.
@@ -30,6 +35,8 @@ pub(crate) struct Leg {
     pub(crate) described: Option<SessionDescription>,
     /// What the far end can do.
     pub(crate) ability: Ability,
+    /// The far end's half of the Session-ID; 0 before it is known.
+    session: u128,
     /// We made the Call-ID.
     pub(crate) owns_call_id: bool,
     /// A 2xx to INVITE was sent or received.
@@ -54,6 +61,7 @@ impl Leg {
             hop,
             peer,
             dialog: Dialog::new(CallId::new(&call_id), cx.identity.tag(), &own, &other),
+            session: 0,
             description: OwnDescription::new(cx.identity.number()),
             described: None,
             ability: Ability::default(),
@@ -70,6 +78,7 @@ impl Leg {
             hop: self.hop,
             peer: self.peer,
             dialog: self.dialog.forked(),
+            session: self.session,
             description: OwnDescription::new(0),
             described: None,
             ability: self.ability,
@@ -140,13 +149,20 @@ impl Leg {
     pub(crate) fn adopt_request(&mut self, request: &Request) {
         self.owns_call_id = false;
         self.ability.learn(&request.headers);
+        self.learn_session(&request.headers);
         self.dialog.handle_first_request(request);
     }
 
     /// Take remote target and route set from a response to our INVITE. RFC 3261 §12.1.2.
     pub(crate) fn adopt_response(&mut self, response: &Response) {
         self.ability.learn(&response.headers);
+        self.learn_session(&response.headers);
         self.dialog.handle_first_response(response);
+    }
+
+    fn learn_session(&mut self, headers: &Headers) {
+        let theirs = headers.session_id().and_then(SessionId::local_number);
+        self.session = theirs.unwrap_or(self.session);
     }
 
     /// The far end moves within the dialog (target refresh, RFC 3261 §12.2).
@@ -192,7 +208,10 @@ impl Leg {
     ) -> (NextHop, Request) {
         let hop = self.next_hop(cx);
         let via = outgoing::via(cx, &hop);
-        let request = outgoing::signed(self.dialog.request(method, cseq, via));
+        let mut request = outgoing::signed(self.dialog.request(method, cseq, via));
+        let rules = policy::rules(&cx.surroundings, self.peer, hop.zone());
+        let session = session_id::of_request(&rules, &cx.identity, self.call_id(), self.session);
+        request.headers.fields.extend(session);
         (hop, request)
     }
 

@@ -66,7 +66,6 @@ use crate::{
     outgoing::Credentials,
     policy::fields::Crossing,
     priority::Spared,
-    surroundings::Peer,
     target::Target,
     timers::TimerKey,
     transactions,

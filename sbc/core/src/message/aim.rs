@@ -36,7 +36,10 @@ impl Core {
         }
         let bindings = &self.registration.bindings;
         let from = (source.peer, &source.flow);
-        let way = target::find(&mut self.cx, bindings, from, &calling, &request.uri)
+        // A message takes no place among calls.
+        let limits = (0, true);
+        let to = (calling.as_str(), &request.uri);
+        let way = target::find(&mut self.cx, bindings, from, to, limits)
             .map_err(|none| (none.status, none.reason))?;
         way.targets.into_iter().next().ok_or((503, "no-way"))
     }

@@ -9,6 +9,7 @@
 //! | `fields` | header fields of one message on their way to the other side |
 //! | `identity` | addresses in them |
 //! | `privacy` | what a caller wants hidden |
+//! | `session_id`, `mediasec` | RFC 7989; RFC 3329 as German carriers want it |
 //! | `values` | small fields: Reason, User-to-User, languages and others |
 //! | `formats`, `parameters` | codecs and what a description says about them |
 //! | `plain` | text that people read |
@@ -16,9 +17,11 @@
 pub(crate) mod fields;
 pub(crate) mod formats;
 pub(crate) mod identity;
+pub(crate) mod mediasec;
 mod parameters;
 pub(crate) mod plain;
 pub(crate) mod privacy;
+pub(crate) mod session_id;
 pub(crate) mod values;
 
 use broker_proto::{

@@ -184,6 +184,11 @@ pub(crate) const fn word(inside: bool) -> &'static str {
     if inside { "zqint" } else { "zqext" }
 }
 
+/// An address behind that side.
+const fn address(inside: bool) -> &'static str {
+    if inside { "10.30.0.9" } else { "10.20.0.9" }
+}
+
 /// Everything of the side that a text must not have, as far as it has it.
 pub(crate) fn found(text: &str, inside: bool) -> Option<String> {
     let text = text.to_ascii_lowercase();
@@ -193,7 +198,7 @@ pub(crate) fn found(text: &str, inside: bool) -> Option<String> {
         "whatever",
         "77777",
         "88888",
-        "10.9.8.7",
+        address(inside),
         ":5099",
     ];
     [word(inside), SESSION_IDS[usize::from(inside)], network]

@@ -12,6 +12,7 @@ use std::{net::IpAddr, time::Duration, time::Instant};
 use broker_proto::settings::{Transport, ZoneId};
 use sbc_media::relay::Side;
 use sbc_sip::{
+    headers::Field,
     message::{Request, Response},
     method::Method,
     status::StatusCode,
@@ -21,6 +22,7 @@ use sbc_sip::{
 use crate::{
     context::Context,
     outgoing::{self, Answer},
+    policy::session_id,
     transport::{self, Flow, NextHop},
 };
 
@@ -123,6 +125,8 @@ struct Served {
     tag: String,
     /// The call that an INVITE belongs to.
     call: Option<u64>,
+    /// Session-ID of its answers.
+    session: Option<Field>,
 }
 
 /// One zone and one address share transactions, no others (RFC 3261 §17.2.3 goes by sent-by, which anybody can write).
@@ -356,6 +360,7 @@ pub(crate) fn receive_request(cx: &mut Context, flow: Flow, request: &Request) -
     let served = Served {
         tag: cx.identity.tag(),
         call: None,
+        session: session_id::of_answer(cx, &flow, request),
     };
     let hop = way::back(cx, flow, request);
     let now = cx.now;
@@ -385,7 +390,7 @@ pub(crate) fn call_of(cx: &Context, number: u64) -> Option<u64> {
 }
 
 /// Answer a request. `None`: its transaction is over or has its final answer.
-pub(crate) fn respond(cx: &mut Context, number: u64, answer: Answer<'_>) -> Option<Response> {
+pub(crate) fn respond(cx: &mut Context, number: u64, mut answer: Answer<'_>) -> Option<Response> {
     let server = ServerId(number);
     let (request, served) = cx.transactions.layer.server(server)?;
     if answer.status == StatusCode::REQUEST_TIMEOUT && request.method != Method::Invite {
@@ -393,6 +398,7 @@ pub(crate) fn respond(cx: &mut Context, number: u64, answer: Answer<'_>) -> Opti
         forget_server(cx, number);
         return None;
     }
+    answer.fields.extend(served.session.clone());
     let response = outgoing::response(request, &served.tag, answer);
     let now = cx.now;
     if !cx.transactions.layer.respond(now, server, &response) {

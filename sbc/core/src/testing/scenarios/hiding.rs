@@ -185,7 +185,7 @@ const PACKAGES: [(EventPackage, &str, &str, &str); 4] = [
         "application/pidf+xml",
         "<?xml version=\"1.0\"?><!-- %m --><presence xmlns=\"urn:ietf:params:xml:ns:pidf\" xmlns:x=\"urn:%m\" \
          entity=\"sip:1001@%m.example;%m=%m\" %m=\"%m\"><?%m %m?><tuple id=\"%m\" x:%m=\"%m\"><status>%m<basic>open</basic>\
-         <x:%m>%m</x:%m></status><contact priority=\"%m\">sip:1001@%m.example:5099</contact><note>%m.example</note>\
+         <x:y>%m</x:y></status><contact priority=\"%m\">sip:1001@%m.example:5099</contact><note>%m.example</note>\
          <timestamp>%m</timestamp></tuple><%m/></presence>",
     ),
     (
