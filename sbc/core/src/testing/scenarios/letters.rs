@@ -41,7 +41,10 @@ pub(super) fn in_dialog(method: &str, from: SocketAddr, message: &Message, numbe
     Message::request(method, &target)
         .with(
             "Via",
-            format!("SIP/2.0/UDP {from};branch=z9hG4bKsecretin{number}{method};rport"),
+            format!(
+                "SIP/2.0/UDP {from};branch=z9hG4bKin{number}{method}{};rport",
+                message.need("Call-ID")
+            ),
         )
         .with("Max-Forwards", "70")
         .with("From", own_value)
