@@ -4,7 +4,6 @@ mod calls;
 mod events;
 mod faults;
 mod hand;
-mod hiding;
 mod hostile;
 mod interworking;
 mod letters;
