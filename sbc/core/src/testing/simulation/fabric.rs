@@ -52,6 +52,8 @@ pub(super) struct Fabric {
     pub(super) peers: [Peer; 2],
     queue: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
+    /// Peers transfer calls.
+    pub(super) transfers: bool,
     /// Print every message: a seed is being replayed.
     pub(super) loud: bool,
     pub(super) datagrams: u64,
@@ -123,6 +125,7 @@ impl Fabric {
             ],
             queue: BTreeMap::new(),
             sequence: 0,
+            transfers: false,
             loud: false,
             datagrams: 0,
         };

@@ -74,6 +74,8 @@ pub(super) enum Later {
     Answer(usize, u16),
     Reinvite(usize, &'static str),
     Request(usize, &'static str),
+    /// Blind, or attended if there is another call.
+    Refer(usize, bool),
     Cancel(usize),
     HangUp(usize),
 }
@@ -196,6 +198,7 @@ impl Peer {
                 Later::Answer(dialog, status) => self.answer(now, dialog, status),
                 Later::Reinvite(dialog, direction) => self.reinvite(now, dialog, direction),
                 Later::Request(dialog, method) => self.plain_request(now, dialog, method),
+                Later::Refer(dialog, attended) => self.refer(now, dialog, attended),
                 Later::Cancel(dialog) => self.cancel(now, dialog),
                 Later::HangUp(dialog) => self.hang_up(now, dialog),
             }

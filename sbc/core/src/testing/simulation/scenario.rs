@@ -19,6 +19,8 @@ struct Sum {
     forked: u64,
     reinvites: u64,
     cancelled: u64,
+    transfers: u64,
+    joined: u64,
 }
 
 /// One call of a scenario.
@@ -110,6 +112,10 @@ fn stir(fabric: &mut Fabric, sum: &mut Sum) {
             let what = match fabric.roll(6) {
                 0 => Later::HangUp(index),
                 1..=3 => in_dialog(fabric, index, sum),
+                4 if fabric.transfers => {
+                    sum.transfers += 1;
+                    Later::Refer(index, fabric.roll(2) == 0)
+                }
                 _ => continue,
             };
             fabric.peers[end].after(now, when, what);
@@ -127,6 +133,7 @@ fn play(seed: u64, loud: bool, sum: &mut Sum) -> Result<(), String> {
         doubled: fabric.roll(worst + 1),
         late: fabric.roll(worst + 1),
     };
+    fabric.transfers = fabric.roll(3) == 0;
     let mut calls = Vec::new();
     for number in 0..1 + fabric.roll(3) {
         calls.push(begin(&mut fabric, number, sum));
@@ -202,14 +209,19 @@ fn agree(fabric: &Fabric, call: &Call, sum: &mut Sum) -> Result<(), String> {
         ends.filter(|record| record.calling == call.key)
             .collect::<Vec<_>>()
     });
+    sum.answered += u64::from(caller.answered);
+    sum.cancelled += u64::from(!caller.answered && call.cancelled);
+    if fabric.transfers {
+        // Who speaks with whom in the end, and under which names it is recorded, is the transfers' doing.
+        sum.joined += u64::from(first.len() > 1 || second.len() > 1 || callees.len() > 3);
+        return Ok(());
+    }
     if first.len() > 1 || second.len() > 1 {
         return Err(format!("{} and {} records", first.len(), second.len()));
     }
     let answered = |records: &[&broker_proto::journal::CallRecord]| {
         records.iter().any(|record| record.duration_ms.is_some())
     };
-    sum.answered += u64::from(caller.answered);
-    sum.cancelled += u64::from(!caller.answered && call.cancelled);
     if caller.answered {
         let confirmed = callees.iter().filter(|callee| callee.answered).count();
         if confirmed == 0 {

@@ -63,6 +63,34 @@ impl Peer {
         }
     }
 
+    /// A transfer: to a number, or to the far end of another call of its own, which it replaces. RFC 3515, RFC 3891.
+    pub(super) fn refer(&mut self, now: Instant, index: usize, attended: bool) {
+        if self.dialogs[index].state != State::Talking {
+            return;
+        }
+        let other = self.dialogs.iter().enumerate().find(|(at, dialog)| {
+            attended && *at != index && dialog.state == State::Talking && dialog.far_tag.is_some()
+        });
+        let host = self.gateway.ip();
+        let target = match other {
+            Some((_, dialog)) => {
+                let call_id = dialog.call_id.replace('@', "%40");
+                let far_tag = dialog.far_tag.as_deref().unwrap_or_default();
+                format!(
+                    "<sip:joined@{host}?Replaces={call_id}%3Bto-tag%3D{far_tag}%3Bfrom-tag%3D{}>",
+                    dialog.own_tag
+                )
+            }
+            None => format!("<sip:+49305551{:03}@{host}>", self.roll(190) + 1),
+        };
+        self.dialogs[index].cseq += 1;
+        let cseq = self.dialogs[index].cseq;
+        let request = self
+            .build(index, "REFER", cseq, None)
+            .with("Refer-To", target);
+        self.start(now, index, request);
+    }
+
     pub(super) fn cancel(&mut self, now: Instant, index: usize) {
         let dialog = &mut self.dialogs[index];
         if dialog.state != State::Early || !dialog.caller {
