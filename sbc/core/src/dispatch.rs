@@ -3,7 +3,7 @@
 //! A stranger is answered by nobody but the registrar (through us); everything else of a stranger is silence: a counter
 //! and a log line, no octet. Known peers get the status that their request deserves.
 
-use broker_proto::journal::Severity;
+use broker_proto::{journal::Severity, settings::Transport};
 use sbc_sip::{
     message::{Framing, Message, Request},
     method::Method,
@@ -116,6 +116,7 @@ impl Core {
                     let call_id = request.headers.call_id.text();
                     self.cx.heard(flow.into(), call_id, begins, bytes);
                 }
+                self.reuse(source, &request);
                 outgoing::note_source(&mut request.headers.vias, flow.peer);
                 self.request(source, *request);
             }
@@ -131,6 +132,17 @@ impl Core {
                 }
             }
             Err(offence) => self.malformed(source, &offence),
+        }
+    }
+
+    /// Take note of a connection that its peer lets us use: a trunk's over TLS, which has shown its certificate. RFC 5923.
+    fn reuse(&mut self, source: Source, request: &Request) {
+        let proved = source.flow.transport == Transport::Tls
+            && matches!(source.peer, Peer::Trunk(_) | Peer::Registrar);
+        if let (true, Some(via)) = (proved, request.top_via())
+            && via.params.has("alias")
+        {
+            transport::reuse(&mut self.cx, source.flow, via.port());
         }
     }
 

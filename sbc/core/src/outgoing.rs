@@ -136,7 +136,12 @@ pub(crate) fn request(cx: &mut Context, hop: &NextHop, draft: RequestDraft<'_>) 
 pub(crate) fn via(cx: &mut Context, hop: &NextHop) -> Via {
     let own = transport::own_address(cx, hop).unwrap_or(hop.peer());
     let branch = cx.identity.branch();
-    Via::new(transport::via_word(hop.transport()), own.into(), branch)
+    let mut via = Via::new(transport::via_word(hop.transport()), own.into(), branch);
+    if hop.transport() == Transport::Tls && matches!(hop, NextHop::Address { .. }) {
+        // RFC 5923 §5.1: the peer may use this connection for its own requests.
+        via.params.set_flag(Text::from_static("alias"));
+    }
+    via
 }
 
 /// The same with our name in it.

@@ -6,6 +6,7 @@ use crate::{
     core::Core,
     io::{ConnectionId, Output},
     surroundings::Peer,
+    transactions,
     transport::{self, Flow},
 };
 
@@ -28,15 +29,25 @@ impl Core {
     pub(crate) fn stream_closed(&mut self, connection: ConnectionId) {
         self.cx.collector_lost(connection);
         if let Some(flow) = transport::closed(&mut self.cx, connection) {
-            self.registration.connection_closed(&mut self.cx, &flow);
+            self.connection_gone(&flow);
         }
+    }
+
+    /// What was asked by a connection fails with it (RFC 3261 §18.4), and who was registered by it is reached no more.
+    fn connection_gone(&mut self, flow: &Flow) {
+        let known = self.cx.surroundings.peer(flow.zone, flow.peer.ip()) != Peer::Stranger
+            || self.registration.bindings.is_registered(flow);
+        if known {
+            transactions::connection_gone(&mut self.cx, flow);
+        }
+        self.registration.connection_closed(&mut self.cx, flow);
     }
 
     /// Close a connection and forget what lived by it.
     pub(crate) fn close_stream(&mut self, connection: ConnectionId) {
         if let Some(flow) = self.cx.connections.flow(connection) {
             transport::close(&mut self.cx, connection);
-            self.registration.connection_closed(&mut self.cx, &flow);
+            self.connection_gone(&flow);
         }
     }
 

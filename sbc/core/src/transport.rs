@@ -116,6 +116,8 @@ struct Connection {
     flow: Flow,
     /// Octets on their way to be messages.
     stream: Stream,
+    /// Where its far end listens, if it lets us reuse the connection for that (RFC 5923).
+    alias: Option<SocketAddr>,
 }
 
 /// A connection that the firewall is making for us.
@@ -131,6 +133,8 @@ struct Connecting {
 #[derive(Default)]
 pub(crate) struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
+    /// Which of them leads to an address.
+    by_peer: BTreeMap<(ZoneId, Transport, SocketAddr), ConnectionId>,
     connecting: BTreeMap<RequestId, Connecting>,
     /// Peers that take datagrams only, each until it is tried again.
     no_stream: BTreeMap<(ZoneId, SocketAddr), Instant>,
@@ -159,10 +163,7 @@ impl Connections {
     }
 
     fn to(&self, zone: ZoneId, transport: Transport, peer: SocketAddr) -> Option<Flow> {
-        self.open
-            .values()
-            .map(|open| open.flow)
-            .find(|flow| flow.zone == zone && flow.transport == transport && flow.peer == peer)
+        self.flow(*self.by_peer.get(&(zone, transport, peer))?)
     }
 
     /// Client transactions whose message waits for a connection that will not come.
@@ -190,8 +191,11 @@ pub(crate) fn opened(cx: &mut Context, connection: ConnectionId, flow: Flow) {
         Connection {
             flow,
             stream: Stream::new(limits),
+            alias: None,
         },
     );
+    let peer = (flow.zone, flow.transport, flow.peer);
+    cx.connections.by_peer.insert(peer, connection);
     touched(cx, connection);
 }
 
@@ -223,10 +227,33 @@ pub(crate) fn connected(
 /// A connection is gone.
 pub(crate) fn closed(cx: &mut Context, connection: ConnectionId) -> Option<Flow> {
     cx.timers.cancel(TimerKey::Connection(connection.0));
-    cx.connections
-        .open
-        .remove(&connection)
-        .map(|open| open.flow)
+    let open = cx.connections.open.remove(&connection)?;
+    let flow = open.flow;
+    for peer in [Some(flow.peer), open.alias].into_iter().flatten() {
+        let key = (flow.zone, flow.transport, peer);
+        if cx.connections.by_peer.get(&key) == Some(&connection) {
+            cx.connections.by_peer.remove(&key);
+        }
+    }
+    Some(flow)
+}
+
+/// A peer that proved who it is lets us send by its connection what is for its listening port: RFC 5923 §5. Over TLS only
+/// (§8.1), and for one port of a connection.
+pub(crate) fn reuse(cx: &mut Context, flow: Flow, port: u16) {
+    let alias = SocketAddr::new(flow.peer.ip(), port);
+    let Some(open) = flow
+        .connection
+        .and_then(|connection| cx.connections.open.get_mut(&connection))
+        .filter(|open| open.alias.is_none())
+    else {
+        return;
+    };
+    open.alias = Some(alias);
+    if let Some(connection) = flow.connection {
+        let key = (flow.zone, flow.transport, alias);
+        cx.connections.by_peer.insert(key, connection);
+    }
 }
 
 /// Close a connection from our side.

@@ -309,6 +309,22 @@ pub(crate) fn unreachable(cx: &mut Context, number: u64) {
     flush(cx);
 }
 
+/// A connection is gone. What went by it and no other way fails; what went to an address fails if nothing was heard yet:
+/// whoever has heard us answers by a connection of its own (RFC 3261 §18.2.2).
+pub(crate) fn connection_gone(cx: &mut Context, flow: &Flow) {
+    let lost = cx.transactions.layer.pending(|hop, heard| match *hop {
+        NextHop::Flow(by) => by.connection == flow.connection,
+        NextHop::Address {
+            zone,
+            transport,
+            peer,
+        } => !heard && (zone, transport, peer) == (flow.zone, flow.transport, flow.peer),
+    });
+    for client in lost {
+        unreachable(cx, client.0);
+    }
+}
+
 /// Take an INVITE back: CANCEL as soon as that is allowed.
 pub(crate) fn cancel(cx: &mut Context, number: u64) {
     let now = cx.now;

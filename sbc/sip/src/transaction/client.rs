@@ -124,6 +124,11 @@ impl ClientTransaction {
         )
     }
 
+    /// Anything came.
+    pub(super) const fn was_heard(&self) -> bool {
+        !matches!(self.state, ClientState::Calling | ClientState::Trying)
+    }
+
     /// The request, until its final response came.
     pub(super) fn request(&self) -> Option<&Request> {
         self.request.as_deref()

@@ -423,6 +423,15 @@ impl<F: Flow, C: Copy + Default, S> Layer<F, C, S> {
         true
     }
 
+    /// Requests without final response whose way is asked for; `true` for those of which anything was heard.
+    #[must_use]
+    pub fn pending(&self, wanted: impl Fn(&F, bool) -> bool) -> Vec<ClientId> {
+        let pending = self.clients.iter().filter(|(_, client)| {
+            client.machine.is_pending() && wanted(&client.flow, client.machine.was_heard())
+        });
+        pending.map(|(id, _)| *id).collect()
+    }
+
     /// A request could not be sent.
     pub fn handle_unreachable(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {

@@ -172,3 +172,88 @@ fn connections_have_a_limit() {
     assert_eq!(world.gauge("connections"), 100);
     assert_eq!(world.streams_closed.len(), 50);
 }
+
+/// What a phone registered over TCP is asked by its connection.
+fn called_by_tcp(world: &mut World) -> SocketAddr {
+    let pbx = pbx(world);
+    world.agent(pbx).script.challenge = false;
+    open(world, ONE, "198.51.100.20:5060");
+    // The carrier speaks TCP today; the PBX answers its call, and hangs up by the same connection.
+    let sdp = world.agent(pbx).sdp("sendrecv");
+    let invite = format!(
+        "INVITE sip:+49305551001@198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/TCP 198.51.100.20:5060;branch=z9hG4bKc1\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:+4917@b.test>;tag=1\r\nTo: <sip:+49305551001@198.51.100.1>\r\nCall-ID: tcp\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:c@198.51.100.20;transport=tcp>\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: invite.as_bytes(),
+    });
+    world.run(seconds(3));
+    assert!(written(world).contains("SIP/2.0 200 OK"));
+    pbx
+}
+
+#[test]
+fn what_was_asked_by_a_connection_fails_with_it() {
+    let mut world = World::new(108);
+    let pbx = called_by_tcp(&mut world);
+    hang_up(&mut world, pbx, 0);
+    world.run(seconds(1));
+    let failed = |world: &World| {
+        let counters = world.core.counters();
+        counters
+            .into_iter()
+            .find(|(name, _)| name == "sip_requests_failed_total{reason=\"unreachable\"}")
+            .map_or(0, |(_, count)| count)
+    };
+    assert!(written(&world).contains("BYE sip:c@198.51.100.20"));
+    assert_eq!(failed(&world), 0);
+    world.input(Input::StreamClosed { connection: ONE });
+    assert_eq!(failed(&world), 1, "the BYE waits for no timer");
+    assert_eq!(world.gauge("client_transactions"), 1, "the INVITE's, done");
+}
+
+/// A call to a carrier that is reached over TLS, after it wrote to us by a connection of its own with `via`; gives what was
+/// written to that connection, and whether another was asked for.
+fn call_to_tls_trunk(seed: u64, via: &str) -> (String, bool) {
+    let mut settings = crate::testing::settings();
+    settings.trunks.truncate(1);
+    settings.trunks[0].transport = Transport::Tls;
+    settings.trunks[0].addresses = vec!["198.51.100.20:5061".parse().unwrap()];
+    let mut world = World::with(seed, settings);
+    let pbx = pbx(&mut world);
+    world.input(Input::StreamOpened {
+        connection: ONE,
+        zone: EXTERNAL,
+        transport: Transport::Tls,
+        local: "198.51.100.1:5061".parse().unwrap(),
+        peer: "198.51.100.20:41000".parse().unwrap(),
+    });
+    let hello = options(1).replace("SIP/2.0/TCP 198.51.100.20:5060", via);
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: hello.as_bytes(),
+    });
+    world.act(pbx, |agent, now, gateway| {
+        agent.invite(now, gateway, "sip:+49301234567@192.0.2.1")
+    });
+    world.run(seconds(1));
+    let asked = world
+        .core
+        .counters()
+        .into_iter()
+        .any(|(name, _)| name == "broker_refusals_total{request=\"connect\"}");
+    (written(&world), asked)
+}
+
+#[test]
+fn a_trunks_tls_connection_is_reused_if_it_says_so() {
+    let (written, asked) = call_to_tls_trunk(109, "SIP/2.0/TLS 198.51.100.20:5061;alias");
+    assert!(written.contains("INVITE sip:+49301234567@"), "{written}");
+    assert!(!asked, "no connection of ours is needed");
+    let (written, asked) = call_to_tls_trunk(109, "SIP/2.0/TLS 198.51.100.20:5061");
+    assert!(!written.contains("INVITE") && asked, "RFC 5923 §5");
+}
