@@ -350,7 +350,7 @@ impl ZonePolicy {
 /// What is peculiar about a trunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TrunkPolicy {
-    /// As of a zone; these values are also passed on to it.
+    /// Resource-Priority values that are believed of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource_priority: Vec<Priority>,
     /// An emergency call that finds it full ends another one on it.

@@ -12,9 +12,12 @@
 //! | top | `schema`! · `lab` (false) |
 //! | `[host]`! | `name`! one label · `language` `en`/`de` (en) · `dns` addresses · `ntp` addresses with port (123) |
 //! | `[sip]`! | `domain`! |
+//! | `[sip.account]` | limits of one registered user: `calls` · `call_rate` · `bandwidth_kbit` |
 //! | `[sip.registrar]` | `zone`! · `addresses`! with port (5060) · `transport` `udp`/`tcp` (udp) |
 //! | `[management]` | names of secrets: `certificate` (management) · `token` (api-token) · `password` (operator) |
-//! | `[[zone]]`! | `name`! · `kind`! `external`/`internal`/`management`/`partner` · `not_bogon`, `allow_list` networks |
+//! | `[[zone]]`! | `name`! · `kind`! `external`/`internal`/`management`/`partner` · `not_bogon`, `allow_list` networks · `emergency` numbers (112) · `resource_priority` values |
+//! | `[zone.numbering]` `[trunk.numbering]` | `country`! · `area` · `international_prefix` (00) · `national_prefix` (0) · `local_digits` (6-11) · `form` `unchanged`/`e164`/`international`/`national`/`digits` (unchanged) |
+//! | `[zone.limits]` `[trunk.limits]` | `calls` · `call_rate` · `bandwidth_kbit`; what is left out is not limited |
 //! | `[zone.interface]`! | `name` or `mac`, one of them! · `vlan` 1–4094 |
 //! | `[zone.ipv4]` | `method` `static`/`dhcp` (static) · `address`! with prefix length · `gateway` of the default route |
 //! | `[zone.ipv6]` | `method` `static`/`ra` (static) · `address`! with prefix length · `gateway` of the default route |
@@ -22,8 +25,10 @@
 //! | `[zone.media]` | `networks` of peers (by kind) · `ports` (16384-32767) · `peer_ports` (1024-65535) |
 //! | `[[listener]]` | `zone`! · `service`! `sip-udp`/`sip-tcp`/`management-https` · `port` (5060, 8443) |
 //! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
+//! | `[trunk.health]` | `interval_seconds` (30) · `down_after` (3) · `up_after` (2) · `retry_seconds_max` (300) |
 //! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
-//! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME` · `prefix` · `digits`! count or range · `range` of their value · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` · `status` (403) |
+//! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME`, `zone:NAME` · `prefix`, `digits`! count or range, `range` of their value; or `pattern`; or only `domain` hosts · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` names or tables of `name`, `priority`, `weight`, `below` · `status` (403) · `failover` 4xx codes · `if_unavailable` `refuse`/`next` (refuse) |
+//! | `[route.when]` | `days` (all) · `hours` (all day) · `zone`! of the clock |
 //! | `[[policy]]` | `name`! · `for`! of `zone:NAME`, `trunk:NAME`, `registrar` · `trusted` · `accept`, `send` fields · `events` · `publish` · `message_octets` · `info` · `response_map` · `audio_codecs`, `video_codecs`, `denied_codecs` · `transfer` `refuse`/`pass`/`resolve` · `mediasec` (false): see [`Policy`] |
 //! | `[[policy.add]]` `[[policy.rewrite]]` | `name`!, `value`! · `field`!, `user`, `host`, `strip` (0), `prepend` |
 //! | `[limits]` `[registration]` `[bans]` `[logging]` | see [`Limits`], [`Registrations`], [`Bans`], [`Logging`] |

@@ -265,7 +265,7 @@ impl Route {
         let name = read_name(section, report);
         let from = section.list(report, "from", MAX_TRUNKS + 3 + MAX_ZONES);
         let domains = section.list_with(report, "domain", MAX_DOMAINS, read_domain);
-        let called = read_called(section, report, domains.as_deref().unwrap_or_default());
+        let called = read_called(section, report);
         let when = match section.table(report, "when") {
             Some(table) => Schedule::read(&table, report).map(Some),
             None => Some(None),
@@ -278,6 +278,10 @@ impl Route {
         let failover = section.list_with(report, "failover", MAX_DOMAINS, read_failover);
         let if_unavailable = section.or(report, "if_unavailable", IfUnavailable::Refuse);
         let action = action?;
+        if called == Some(Called::Anything) && domains.as_ref().is_some_and(Vec::is_empty) {
+            section.missing(report, "digits");
+            return None;
+        }
         if !matches!(action, Action::Trunks(_)) {
             for key in ["failover", "if_unavailable"] {
                 let key = section.key(key);
@@ -302,11 +306,7 @@ impl Route {
 }
 
 /// The keys `prefix`, `digits` and `range`, or `pattern` instead; a route for named domains needs none.
-fn read_called(
-    section: &Section<'_, '_>,
-    report: &mut Report<'_>,
-    domains: &[String],
-) -> Option<Called> {
+fn read_called(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Called> {
     let pattern: Option<Option<Pattern>> = section.optional(report, "pattern");
     let prefix = section.or(report, "prefix", String::new());
     let prefix = prefix.and_then(|prefix| check_dialled(report, &section.key("prefix"), prefix));
@@ -327,7 +327,7 @@ fn read_called(
         }
         return pattern?.map(Called::Pattern);
     }
-    if parts == [false; 3] && !domains.is_empty() {
+    if parts == [false; 3] && has(report, "domain") {
         return Some(Called::Anything);
     }
     let digits = match digits? {

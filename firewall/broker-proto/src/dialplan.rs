@@ -154,7 +154,7 @@ pub struct TrunkPolicy {
     pub health: Option<Health>,
     /// How much it may carry.
     pub caps: Caps,
-    /// As [`ZonePolicy::resource_priority`]; these values are also passed on to it.
+    /// As [`ZonePolicy::resource_priority`].
     pub resource_priority: Vec<String>,
     /// An emergency call that finds it full ends another one on it.
     pub preempt: bool,

@@ -9,7 +9,7 @@ use crate::{
     document::Document,
     error::say,
     pattern::{DigitClass, Effort, digits, literal},
-    route::{Action, Called, IfUnavailable, ORIGINS, Origin, Prefixed, Route},
+    route::{Action, Called, IfUnavailable, ORIGINS, OWN_DOMAIN, Origin, Prefixed, Route},
     table::Report,
     zone::ZoneKind,
 };
@@ -78,8 +78,11 @@ fn emergency(document: &Document, report: &mut Report<'_>) {
         .filter(|zone| zone.kind == ZoneKind::Internal)
     {
         let own = Origin::Zone(zone.name.clone());
-        let from =
-            |route: &&Route| route.from.contains(&Origin::Internal) || route.from.contains(&own);
+        let here = |domain: &String| domain == OWN_DOMAIN || *domain == document.sip.domain;
+        let from = |route: &&Route| {
+            (route.from.contains(&Origin::Internal) || route.from.contains(&own))
+                && (route.domains.is_empty() || route.domains.iter().any(here))
+        };
         for number in &zone.policy.emergency {
             let classes: Vec<DigitClass> = number.chars().filter_map(literal).collect();
             let takes = |route: &Route| {
