@@ -123,11 +123,7 @@ impl Contexts {
             )
             .filter(|(_, transport, _, _)| transport.is_secure())
             .filter_map(|(zone, _, addresses, tls)| Some((zone, addresses, tls.as_ref()?)))
-            .flat_map(|(zone, addresses, tls)| {
-                addresses
-                    .iter()
-                    .filter_map(move |peer| Some((zone, *peer, tls)))
-            })
+            .flat_map(|(zone, addresses, tls)| addresses.iter().map(move |peer| (zone, *peer, tls)))
             .filter_map(|(zone, peer, tls)| Some(((zone, peer), self.to_peer(tls, peer)?)))
             .collect();
     }
