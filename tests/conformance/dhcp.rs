@@ -1,6 +1,6 @@
 //! The whole product, whose external zone takes its address from a real DHCP server (dnsmasq), in namespaces of its own:
-//! the address and the default route come, are asked for again, the SBC answers there, no question shows an address of
-//! another zone, and with the server's word that it is over the address goes.
+//! the address and the default route come, are asked for again, also after a restart, the SBC answers there, no question
+//! shows an address of another zone, and with the server's word that it is over the address goes.
 
 #![allow(
     clippy::unwrap_used,
@@ -104,7 +104,7 @@ impl World {
         self.children.len() - 1
     }
 
-    fn serve(&mut self, log: &str, range: &str) -> usize {
+    fn serve(&mut self, log: &str, range: &str, more: &[&str]) -> usize {
         let leases = format!("--dhcp-leasefile={}", self.path("leases").display());
         let range = format!("--dhcp-range={range},255.255.255.0,120");
         let outside = self.outside.clone();
@@ -122,6 +122,7 @@ impl World {
             &leases,
             &range,
         ];
+        let arguments = [&arguments[..], more].concat();
         self.start(&outside, log, Path::new("dnsmasq"), &arguments)
     }
 
@@ -155,6 +156,17 @@ impl World {
             .skip_while(|word| *word != "inet")
             .nth(1)?;
         net.strip_suffix("/24")?.parse().ok()
+    }
+
+    /// By the server as gateway.
+    fn has_default_route(&self) -> bool {
+        let route = ["-n", &self.gateway, "-4", "route", "show", "default"];
+        let output = Command::new("ip")
+            .args(route)
+            .args(["via", SERVER])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("ext0")
     }
 
     fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
@@ -210,7 +222,7 @@ fn the_external_address_comes_from_a_server_is_kept_and_goes_with_its_word() {
         return;
     }
     let mut world = World::new();
-    let server = world.serve("server.log", "198.51.100.20,198.51.100.20");
+    let server = world.serve("server.log", "198.51.100.20,198.51.100.20", &[]);
     let state = world.path("state");
     fs::create_dir_all(&state).unwrap();
     let secrets = write_secrets(&state).unwrap();
@@ -225,23 +237,12 @@ fn the_external_address_comes_from_a_server_is_kept_and_goes_with_its_word() {
     ];
     let places = places.map(|(word, path)| [word, path.to_str().unwrap()]);
     let arguments = [&arguments[..], places.as_flattened()].concat();
-    world.start(
-        &gateway,
-        "init.log",
-        &bin.join("gatehouse-init"),
-        &arguments,
-    );
+    let init = bin.join("gatehouse-init");
+    let first = world.start(&gateway, "init.log", &init, &arguments);
 
     let lent = Ipv4Addr::new(198, 51, 100, 20);
     world.until("lent", || world.address() == Some(lent));
-    let route = [
-        "-n", &gateway, "-4", "route", "show", "default", "via", SERVER,
-    ];
-    let routes = Command::new("ip").args(route).output().unwrap();
-    assert!(
-        String::from_utf8_lossy(&routes.stdout).contains("ext0"),
-        "{routes:?}"
-    );
+    assert!(world.has_default_route());
 
     // The firewall has learnt it, and the SBC listens there, for strangers too.
     let sip = SocketAddr::from((lent, 5060));
@@ -284,10 +285,28 @@ fn the_external_address_comes_from_a_server_is_kept_and_goes_with_its_word() {
     );
     assert!(packets("nobody") >= 2, "{counted}");
 
+    // After a restart the same address is asked for by its name, without looking for a server first.
+    let searches = |world: &World| world.log("server.log").matches("DHCPDISCOVER").count();
+    let before = searches(&world);
+    world.stop(first);
+    world.start(&gateway, "again.log", &init, &arguments);
+    world.until("lent again", || {
+        world.log("again.log").contains("has 198.51.100.20/24") && world.address() == Some(lent)
+    });
+    assert_eq!(searches(&world), before, "{}", world.log("server.log"));
+    assert!(world.has_default_route());
+
+    // The same server lends more time, and no gateway any more: the route by it goes.
+    world.stop(server);
+    let none = ["--dhcp-option=option:router"];
+    let server = world.serve("without.log", "198.51.100.20,198.51.100.20", &none);
+    world.until("without a gateway", || !world.has_default_route());
+    assert_eq!(world.address(), Some(lent));
+
     // Another server, which knows nothing of that address, takes it back and lends another.
     world.stop(server);
     fs::remove_file(world.path("leases")).unwrap();
-    world.serve("second.log", "198.51.100.40,198.51.100.40");
+    world.serve("second.log", "198.51.100.40,198.51.100.40", &[]);
     let next = Ipv4Addr::new(198, 51, 100, 40);
     world.until("lent another", || world.address() == Some(next));
     let sip = SocketAddr::from((next, 5060));

@@ -1,6 +1,7 @@
 //! The client of one zone, without sockets and clocks: the states of RFC 2131 §4.4 by their names there, with their timers.
 //! The shell in `dhcp` sends, receives, reads the clock and tells init. What the standard leaves open: the first fit offer
-//! is taken; no address is remembered over a restart; none is given back (it runs out).
+//! is taken; an address of before a restart is asked for again (`INIT-REBOOT`), and used only when a server says yes; none
+//! is given back (it runs out).
 
 use std::{
     collections::VecDeque,
@@ -20,6 +21,8 @@ const FIRST_WAIT: u64 = 4;
 const LONGEST_WAIT: u64 = 64;
 /// Requests for one offer: after 4, 8, 16 and 32 s its server is gone.
 const REQUESTS: u32 = 4;
+/// Requests for an address of before: after 4 and 8 s nobody knows of it.
+const REBOOT_REQUESTS: u32 = 2;
 /// Wait after a server took its offer back or lent what is not fit (RFC 2131 §3.1: ten seconds).
 const AFTER_REFUSAL: Duration = Duration::from_secs(10);
 /// Shortest wait between two requests for more time (RFC 2131 §4.4.5).
@@ -94,6 +97,13 @@ enum State {
         address: Ipv4Addr,
         requests: u32,
     },
+    /// RFC 2131 `REBOOTING`.
+    Rebooting {
+        due: Instant,
+        sent: Instant,
+        address: Ipv4Addr,
+        requests: u32,
+    },
     Bound(Held),
     Renewing {
         held: Held,
@@ -113,6 +123,8 @@ pub struct Client {
     mac: Mac,
     taken: Taken,
     rng: StdRng,
+    /// Lent before a restart; asked for once.
+    remembered: Option<Ipv4Addr>,
     state: State,
     xid: u32,
     began: Instant,
@@ -121,13 +133,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins at once. `seed` must be unpredictable: exchanges are named from it.
+    /// Begins at once, with the address that was lent before a restart, if there is one. `seed` must be unpredictable: exchanges are named from it.
     #[must_use]
-    pub fn new(mac: Mac, taken: Taken, seed: [u8; 32], now: Instant) -> Self {
+    pub fn new(
+        mac: Mac,
+        taken: Taken,
+        remembered: Option<Ipv4Addr>,
+        seed: [u8; 32],
+        now: Instant,
+    ) -> Self {
         Self {
             mac,
             taken,
             rng: StdRng::from_seed(seed),
+            remembered,
             state: State::Init { due: now },
             xid: 0,
             began: now,
@@ -164,7 +183,22 @@ impl Client {
         match self.state {
             State::Init { due } if due <= now => {
                 self.begin(now);
-                self.discover(now);
+                match self.remembered.take() {
+                    Some(address) => self.reboot(now, address, 0),
+                    None => self.discover(now),
+                }
+            }
+            State::Rebooting {
+                due,
+                address,
+                requests,
+                ..
+            } if due <= now => {
+                if requests >= REBOOT_REQUESTS {
+                    self.restart(now, Duration::ZERO);
+                } else {
+                    self.reboot(now, address, requests);
+                }
             }
             State::Selecting { due } if due <= now => self.discover(now),
             State::Requesting {
@@ -206,7 +240,10 @@ impl Client {
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
         match self.state {
-            State::Init { due } | State::Selecting { due } | State::Requesting { due, .. } => due,
+            State::Init { due }
+            | State::Selecting { due }
+            | State::Requesting { due, .. }
+            | State::Rebooting { due, .. } => due,
             State::Bound(held) => held.t1.min(held.ends),
             State::Renewing { held, due, .. } => due.min(held.t2),
             State::Rebinding { held, due, .. } => due.min(held.ends),
@@ -243,6 +280,18 @@ impl Client {
             }
             (State::Requesting { .. }, Kind::Nak) => {
                 self.restart(now, AFTER_REFUSAL);
+                Ok(())
+            }
+            (State::Rebooting { sent, address, .. }, Kind::Ack) => {
+                let taken = self.bind(now, sent, address, &reply);
+                if taken.is_err() {
+                    self.restart(now, AFTER_REFUSAL);
+                }
+                taken
+            }
+            // RFC 2131 §3.2: it is on another network now, and begins from the beginning.
+            (State::Rebooting { .. }, Kind::Nak) => {
+                self.lose(now, Duration::ZERO);
                 Ok(())
             }
             (State::Renewing { held, .. }, Kind::Ack | Kind::Nak)
@@ -331,6 +380,18 @@ impl Client {
             due,
             sent: now,
             server,
+            address,
+            requests: requests + 1,
+        };
+    }
+
+    fn reboot(&mut self, now: Instant, address: Ipv4Addr, requests: u32) {
+        let bytes = self.message(now, Ask::Reboot { address });
+        self.actions.push_back(Action::Broadcast(bytes));
+        let due = now + self.next_wait();
+        self.state = State::Rebooting {
+            due,
+            sent: now,
             address,
             requests: requests + 1,
         };

@@ -44,6 +44,11 @@ pub enum Ask {
         /// Whose offer.
         server: Ipv4Addr,
     },
+    /// `DHCPREQUEST` in `INIT-REBOOT`: is this address, lent before a restart, still good?
+    Reboot {
+        /// Address of then.
+        address: Ipv4Addr,
+    },
     /// `DHCPREQUEST` in `RENEWING` and `REBINDING`: more time for the address in use.
     Extend {
         /// Address in use.
@@ -70,7 +75,9 @@ impl Request {
     pub fn encode(&self) -> Vec<u8> {
         let (flags, client) = match self.ask {
             // RFC 2131 §4.1: no unicast datagram reaches a client without an address.
-            Ask::Discover | Ask::Select { .. } => (BROADCAST, Ipv4Addr::UNSPECIFIED),
+            Ask::Discover | Ask::Select { .. } | Ask::Reboot { .. } => {
+                (BROADCAST, Ipv4Addr::UNSPECIFIED)
+            }
             Ask::Extend { address } => (0, address),
         };
         let mut bytes = vec![BOOTREQUEST, ETHERNET, 6, 0];
@@ -88,9 +95,14 @@ impl Request {
             Kind::REQUEST
         };
         push(&mut bytes, MESSAGE_TYPE, &[kind]);
-        if let Ask::Select { address, server } = self.ask {
-            push(&mut bytes, REQUESTED_ADDRESS, &address.octets());
-            push(&mut bytes, SERVER_ID, &server.octets());
+        match self.ask {
+            Ask::Select { address, server } => {
+                push(&mut bytes, REQUESTED_ADDRESS, &address.octets());
+                push(&mut bytes, SERVER_ID, &server.octets());
+            }
+            // RFC 2131 §4.3.2: without the server's name, so that all of them answer.
+            Ask::Reboot { address } => push(&mut bytes, REQUESTED_ADDRESS, &address.octets()),
+            Ask::Discover | Ask::Extend { .. } => {}
         }
         push(
             &mut bytes,

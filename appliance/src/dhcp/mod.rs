@@ -87,6 +87,8 @@ struct Zone {
     /// There once the socket and the link's address are known.
     client: Option<Client>,
     mac: Option<Mac>,
+    /// The address of the zone's last lease.
+    remembered: Option<Ipv4Addr>,
     carrier: bool,
     refused: u64,
 }
@@ -224,7 +226,8 @@ impl Shell {
             .as_ref()
             .is_none_or(|client| client.mac() != mac)
         {
-            zone.client = Some(Client::new(mac, self.taken.clone(), self.rng.random(), now));
+            let (taken, seed) = (self.taken.clone(), self.rng.random());
+            zone.client = Some(Client::new(mac, taken, zone.remembered, seed, now));
         }
     }
 
@@ -247,14 +250,20 @@ impl Shell {
                     zone.refuse(refusal);
                     continue;
                 }
-                Action::Leased(lease) => FromChild::Lease {
-                    zone: name,
-                    address: lease.address,
-                    prefix: lease.prefix,
-                    gateway: lease.gateway,
-                    seconds: lease.seconds,
-                },
-                Action::Lost => FromChild::LeaseLost { zone: name },
+                Action::Leased(lease) => {
+                    zone.remembered = Some(lease.address);
+                    FromChild::Lease {
+                        zone: name,
+                        address: lease.address,
+                        prefix: lease.prefix,
+                        gateway: lease.gateway,
+                        seconds: lease.seconds,
+                    }
+                }
+                Action::Lost => {
+                    zone.remembered = None;
+                    FromChild::LeaseLost { zone: name }
+                }
             };
             self.tell_init(&said)?;
         }
@@ -344,7 +353,12 @@ impl Shell {
                     self.forget_sockets();
                 }
                 ToChild::Configuration { document, .. } => self.configure(&document),
-                ToChild::Link { zone, mac, carrier } => self.link(&zone, mac, carrier),
+                ToChild::Link {
+                    zone,
+                    mac,
+                    carrier,
+                    remembered,
+                } => self.link(&zone, mac, carrier, remembered),
                 ToChild::Stop => self.stop = true,
                 _ => {}
             }
@@ -390,10 +404,13 @@ impl Shell {
         self.forget_sockets();
     }
 
-    fn link(&mut self, name: &str, mac: Mac, carrier: bool) {
+    fn link(&mut self, name: &str, mac: Mac, carrier: bool, remembered: Option<Ipv4Addr>) {
         let Some(zone) = self.zones.iter_mut().find(|zone| zone.name == name) else {
             return;
         };
+        if zone.mac.is_none() {
+            zone.remembered = remembered;
+        }
         zone.mac = Some(mac);
         let came = carrier && !zone.carrier;
         zone.carrier = carrier;
@@ -419,6 +436,7 @@ impl Zone {
             ask_due: Instant::now(),
             client: None,
             mac: None,
+            remembered: None,
             carrier: true,
             refused: 0,
         }

@@ -1,10 +1,12 @@
 //! Addresses that the DHCP process says were lent, by zone: judged here once more (it meets strangers), set on the links,
-//! taken away when they end, and recorded. The kernel knows their end too, so none outlives it.
+//! taken away when they end, and recorded. The kernel knows their end too, so none outlives it. The last address of each
+//! zone is kept on the data partition, to be asked for again after a restart; it is used only if a server says yes.
 
 use std::{
     collections::BTreeMap,
-    io,
-    net::IpAddr,
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -52,7 +54,8 @@ impl Leases {
         netlink.lend_address(link.index, address, prefix, seconds)?;
         match held.lease.gateway {
             Some(gateway) => netlink.set_route(link.index, [0; 4].into(), 0, gateway.into()),
-            None => Ok(()),
+            // One of an earlier lease: this server lends none.
+            None => netlink.delete_default_route(link.index),
         }
     }
 
@@ -115,6 +118,7 @@ impl House {
                 ("seconds", &seconds.to_string()),
             ];
             self.record(Severity::Notice, "lease-taken", &fields);
+            self.remember(zone, Some(lease.address));
         }
         // An address of before goes, and its routes with it, before the new one's are set again.
         self.apply_links();
@@ -132,6 +136,34 @@ impl House {
             );
             self.apply_links();
         }
+        self.remember(zone, None);
+    }
+
+    /// Where a zone's last address is kept. A zone's name is a word of the configuration.
+    fn memory(&self, zone: &str) -> PathBuf {
+        self.data_directory().join("leases").join(zone)
+    }
+
+    /// Keeps the address, or forgets it. What cannot be kept is asked for anew.
+    fn remember(&mut self, zone: &str, address: Option<Ipv4Addr>) {
+        let path = self.memory(zone);
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let kept = match address {
+            Some(address) => folder.and_then(|()| fs::write(&path, address.to_string())),
+            None => fs::remove_file(&path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }),
+        };
+        if let Err(error) = kept {
+            self.say(&format!(
+                "dhcp: address of zone {zone} not remembered: {error}"
+            ));
+        }
+    }
+
+    fn remembered(&self, zone: &str) -> Option<Ipv4Addr> {
+        fs::read_to_string(self.memory(zone)).ok()?.parse().ok()
     }
 
     /// Before links are set: what is lent no longer.
@@ -162,7 +194,14 @@ impl House {
             let link = links.iter().find(|link| link.name == ifname);
             if let Some((link, Ok(mac))) = link.map(|link| (link, link.mac[..].try_into())) {
                 let carrier = link.has_carrier;
-                self.tell(Role::Dhcp, &ToChild::Link { zone, mac, carrier }, None);
+                let remembered = self.remembered(&zone);
+                let message = ToChild::Link {
+                    zone,
+                    mac,
+                    carrier,
+                    remembered,
+                };
+                self.tell(Role::Dhcp, &message, None);
             }
         }
     }

@@ -28,6 +28,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
@@ -346,6 +347,24 @@ impl Netlink {
                 .attribute(RTA_GATEWAY, &octets(gateway))
                 .attribute(RTA_OIF, &index.to_ne_bytes()),
         )
+    }
+
+    /// Takes the IPv4 default route by a gateway on a link away, if there is one. The one of [`Self::set_last_route`], which
+    /// has no gateway and another scope, stays.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn delete_default_route(&mut self, index: u32) -> io::Result<()> {
+        const NO_SUCH_ROUTE: i32 = 3;
+        let message = Message::new(
+            RTM_DELROUTE,
+            NLM_F_ACK,
+            &route_head(family(IpAddr::from([0; 4])), 0, 0),
+        );
+        match self.ask(message.attribute(RTA_OIF, &index.to_ne_bytes())) {
+            Err(error) if error.raw_os_error() == Some(NO_SUCH_ROUTE) => Ok(()),
+            other => other,
+        }
     }
 
     /// Has the kernel believe IPv4 sources on a link whatever other route there is none for: the last of all routes. A

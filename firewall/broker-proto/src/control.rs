@@ -58,6 +58,8 @@ pub enum ToChild {
         mac: [u8; 6],
         /// The cable carries.
         carrier: bool,
+        /// The address that was lent to the zone last, over restarts too.
+        remembered: Option<core::net::Ipv4Addr>,
     },
     /// To the firewall: send echo requests to the configured hosts; it answers with [`FromChild::NetworkTested`].
     NetworkTest {

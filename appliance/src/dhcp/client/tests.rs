@@ -19,9 +19,13 @@ struct Test {
 
 impl Test {
     fn new() -> Self {
+        Self::after_restart(None)
+    }
+
+    fn after_restart(remembered: Option<Ipv4Addr>) -> Self {
         let now = Instant::now();
         Self {
-            client: Client::new(MAC, Taken::default(), [7; 32], now),
+            client: Client::new(MAC, Taken::default(), remembered, [7; 32], now),
             now,
         }
     }
@@ -91,6 +95,61 @@ fn an_offer_is_asked_for_and_its_lease_is_told() {
         seconds: 1_000,
     };
     assert_eq!(test.hear(ACK, SERVER, &[]), [Action::Leased(lease)]);
+}
+
+/// Value of an option of a request that was sent.
+fn option(actions: &[Action], code: u8) -> Option<Vec<u8>> {
+    let [Action::Broadcast(bytes)] = actions else {
+        panic!("{actions:?}")
+    };
+    let mut rest = &bytes[240..];
+    while rest[0] != 255 {
+        let (of, length) = (rest[0], usize::from(rest[1]));
+        if of == code {
+            return Some(rest[2..2 + length].to_vec());
+        }
+        rest = &rest[2 + length..];
+    }
+    None
+}
+
+#[test]
+fn an_address_of_before_a_restart_is_asked_for_again_and_used_when_a_server_says_yes() {
+    let mut test = Test::after_restart(Some(ADDRESS.into()));
+    let (_, asked) = test.next();
+    assert_eq!(option(&asked, 53), Some(vec![3]), "DHCPREQUEST");
+    assert_eq!(option(&asked, 50), Some(ADDRESS.to_vec()));
+    assert_eq!(option(&asked, 54), None, "no server is named");
+    assert!(matches!(
+        test.hear(ACK, OTHER, &[])[..],
+        [Action::Leased(Lease { address, .. })] if address.octets() == ADDRESS
+    ));
+}
+
+#[test]
+fn an_address_of_before_that_a_server_denies_is_forgotten_at_once() {
+    let mut test = Test::after_restart(Some(ADDRESS.into()));
+    test.next();
+    assert_eq!(test.hear(NAK, SERVER, &[]), [Action::Lost]);
+    let (far, asked) = test.next();
+    assert!(far < 0.001);
+    assert_eq!(option(&asked, 53), Some(vec![1]), "DHCPDISCOVER");
+}
+
+#[test]
+fn an_address_of_before_that_nobody_knows_of_is_not_used() {
+    let mut test = Test::after_restart(Some(ADDRESS.into()));
+    let mut asked = test.next().1;
+    for wait in [4.0, 8.0] {
+        assert_eq!(option(&asked, 53), Some(vec![3]));
+        let (far, actions) = test.next();
+        assert!((far - wait).abs() <= 1.001, "{far} is not {wait} ± 1");
+        asked = actions;
+        if asked.is_empty() {
+            asked = test.next().1;
+        }
+    }
+    assert_eq!(option(&asked, 53), Some(vec![1]), "DHCPDISCOVER");
 }
 
 #[test]
