@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod init;
 pub mod journal;
 pub mod keyholder;
+pub mod lent;
 pub mod management;
 pub mod process;
 pub mod store;

@@ -51,10 +51,7 @@ fn line(app: &App, probe: &Probe) -> String {
         Outcome::Unreachable => app.say("cannot be reached", "ist nicht erreichbar"),
         Outcome::NoRoute => app.say("there is no way to it", "es führt kein Weg dorthin"),
         Outcome::NoCard => app.say("the card is missing", "die Karte fehlt"),
-        Outcome::Refused => app.say(
-            "the box's own rules let nothing out to it",
-            "die eigenen Regeln lassen nichts dorthin hinaus",
-        ),
+        Outcome::Refused => app.say("own rules forbid it", "eigene Regeln verbieten es"),
     };
     format!("  {host:<18} {}: {outcome}", probe.address)
 }

@@ -30,7 +30,7 @@ use broker_proto::{
 };
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::PollFlags,
     sys::socket::{MsgFlags, SockaddrIn, recv, sendto},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -41,15 +41,12 @@ use self::{
     lease::Taken,
     message::{MAX_LENGTH, Mac},
 };
+use crate::lent::{self, BATCH, Firewall, LONGEST_SLEEP};
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
-/// Longest sleep: nothing depends on it, it bounds the harm of a deadline that was forgotten.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Wait before the firewall is asked for a socket again.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
-/// Messages taken from one channel, and datagrams from one socket, at one turn of the loop.
-const BATCH: usize = 16;
 
 /// Serves until init says `Stop` or is gone.
 ///
@@ -61,11 +58,10 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
     sandbox::seal(profile)?;
     let mut shell = Shell {
         control,
-        broker: None,
+        firewall: Firewall::default(),
         rng: StdRng::from_seed(seed),
         taken: Taken::default(),
         zones: Vec::new(),
-        next_id: 0,
         buffer: vec![0; MAX_MESSAGE],
         stop: false,
     };
@@ -95,11 +91,10 @@ struct Zone {
 
 struct Shell {
     control: Channel,
-    broker: Option<Channel>,
+    firewall: Firewall,
     rng: StdRng,
     taken: Taken,
     zones: Vec<Zone>,
-    next_id: u32,
     buffer: Vec<u8>,
     stop: bool,
 }
@@ -108,7 +103,7 @@ impl Shell {
     fn turn(&mut self) -> io::Result<()> {
         let mut ready = self.wait()?.into_iter();
         let mut next = || ready.next().unwrap_or(PollFlags::empty());
-        let (control, broker) = (next(), next());
+        let (control, firewall) = (next(), next());
         for (place, ready) in ready.enumerate() {
             if ready.contains(PollFlags::POLLIN) {
                 self.read_socket(place);
@@ -120,8 +115,8 @@ impl Shell {
                 zone.socket = None;
             }
         }
-        if !broker.is_empty() {
-            self.read_broker();
+        if !firewall.is_empty() {
+            self.read_firewall();
         }
         if !control.is_empty() {
             self.read_control()?;
@@ -149,66 +144,37 @@ impl Shell {
             .zones
             .iter()
             .filter_map(|zone| match (&zone.socket, &zone.client) {
-                (None, _) => Some(zone.ask_due).filter(|_| self.broker.is_some()),
+                (None, _) => Some(zone.ask_due).filter(|_| self.firewall.is_there()),
                 (Some(_), client) => client.as_ref().map(Client::poll_timeout),
             });
         let sleep = dues
             .map(|due| due.saturating_duration_since(now))
             .fold(LONGEST_SLEEP, Duration::min);
-        // Rounded up: waking a moment early would turn in circles until the moment has come.
-        let sleep = u16::try_from(sleep.as_millis() + 1).unwrap_or(u16::MAX);
-        let fds: Vec<Option<BorrowedFd<'_>>> = [
-            Some(self.control.as_fd()),
-            self.broker.as_ref().map(AsFd::as_fd),
-        ]
-        .into_iter()
-        .chain(
-            self.zones
-                .iter()
-                .map(|zone| zone.socket.as_ref().map(AsFd::as_fd)),
-        )
-        .collect();
-        let mut polled: Vec<PollFd<'_>> = fds
-            .iter()
-            .flatten()
-            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        let sockets = self.zones.iter().map(|zone| zone.socket.as_ref());
+        let fds: Vec<Option<BorrowedFd<'_>>> = [Some(self.control.as_fd()), self.firewall.fd()]
+            .into_iter()
+            .chain(sockets.map(|socket| socket.map(AsFd::as_fd)))
             .collect();
-        match poll(&mut polled, PollTimeout::from(sleep)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let mut polled = polled.iter();
-        let ready = fds.iter().map(|fd| {
-            let polled = fd.and_then(|_| polled.next());
-            polled
-                .and_then(PollFd::revents)
-                .unwrap_or(PollFlags::empty())
-        });
-        Ok(ready.collect())
+        lent::wait(&fds, sleep)
     }
 
     /// Asks the firewall for the zone's socket, if it has none and the time has come.
     fn ask(&mut self, place: usize, now: Instant) {
-        let (Some(broker), Some(zone)) = (&self.broker, self.zones.get_mut(place)) else {
+        let Some(zone) = self.zones.get_mut(place) else {
             return;
         };
-        if zone.socket.is_some() || zone.ask_due > now {
+        if !self.firewall.is_there() || zone.socket.is_some() || zone.ask_due > now {
             return;
         }
-        self.next_id = self.next_id.wrapping_add(1);
-        let id = RequestId(self.next_id);
         zone.ask_due = now + ASK_PAUSE;
-        let request = ToBroker::Listen {
+        let asked = self.firewall.ask(|id| ToBroker::Listen {
             id,
             zone: zone.id,
             transport: Transport::Udp,
             port: CLIENT_PORT,
-        };
-        let sent = encode(&request)
-            .map_err(io::Error::other)
-            .and_then(|bytes| broker.send(&bytes, &[]));
-        match sent {
-            Ok(()) => zone.wanted = Some(id),
+        });
+        match asked {
+            Ok(id) => zone.wanted = Some(id),
             Err(error) => tracing::warn!(zone = zone.name, %error, "the firewall was not asked"),
         }
     }
@@ -270,31 +236,21 @@ impl Shell {
         Ok(())
     }
 
-    fn read_broker(&mut self) {
+    fn read_firewall(&mut self) {
         for _ in 0..BATCH {
-            let Some(broker) = &self.broker else { return };
-            let received = match broker.recv(&mut self.buffer) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    // The firewall is gone or started again: init hands a fresh end over.
-                    self.broker = None;
-                    return;
-                }
-            };
-            match decode::<FromBroker>(self.buffer.get(..received.length).unwrap_or_default()) {
-                Ok(FromBroker::Listening { id, .. }) => {
+            match self.firewall.answer() {
+                None => return,
+                Some((FromBroker::Listening { id, .. }, socket)) => {
                     if let Some(zone) = self.asker(id) {
-                        zone.socket = received.descriptors.into_iter().next();
+                        zone.socket = socket;
                     }
                 }
-                Ok(FromBroker::Refused { id, reason }) => {
+                Some((FromBroker::Refused { id, reason }, _)) => {
                     if let Some(zone) = self.asker(id) {
                         tracing::warn!(zone = zone.name, %reason, "the firewall refused a socket");
                     }
                 }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "the firewall sent what is no message"),
+                Some(_) => {}
             }
         }
     }
@@ -345,11 +301,7 @@ impl Shell {
                     role: Role::Firewall,
                     channel: ChannelKind::Broker,
                 } => {
-                    self.broker = received
-                        .descriptors
-                        .into_iter()
-                        .next()
-                        .map(Channel::from_fd);
+                    self.firewall.replace(received.descriptors);
                     self.forget_sockets();
                 }
                 ToChild::Configuration { document, .. } => self.configure(&document),

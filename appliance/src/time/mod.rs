@@ -19,7 +19,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use appliance_config::Document;
@@ -32,7 +32,6 @@ use broker_proto::{
 };
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, recv, send},
 };
 use sandbox::{Profile, channel::Channel};
@@ -41,11 +40,7 @@ use self::{
     client::{Action, Client},
     packet::{LENGTH, Timestamp},
 };
-
-/// Longest sleep: nothing depends on it, it bounds the harm of a deadline that was forgotten.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Messages taken from one channel, and datagrams from one socket, at one turn of the loop.
-const BATCH: usize = 16;
+use crate::lent::{self, BATCH, Firewall, LONGEST_SLEEP};
 
 /// Serves until init says `Stop` or is gone.
 ///
@@ -58,12 +53,11 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
     sandbox::seal(profile)?;
     let mut shell = Shell {
         control,
-        broker: None,
+        firewall: Firewall::default(),
         client: Client::new(seed, Instant::now()),
         zones: BTreeMap::new(),
         wanted: BTreeMap::new(),
         sockets: Vec::new(),
-        next_id: 0,
         buffer: vec![0; MAX_MESSAGE],
         stop: false,
     };
@@ -76,14 +70,13 @@ pub fn serve(control: Channel, profile: &Profile) -> Result<(), Box<dyn std::err
 
 struct Shell {
     control: Channel,
-    broker: Option<Channel>,
+    firewall: Firewall,
     client: Client,
     /// By which zone a server is reached.
     zones: BTreeMap<SocketAddr, ZoneId>,
     /// Sockets that the firewall was asked for.
     wanted: BTreeMap<RequestId, SocketAddr>,
     sockets: Vec<(SocketAddr, OwnedFd)>,
-    next_id: u32,
     buffer: Vec<u8>,
     stop: bool,
 }
@@ -92,7 +85,7 @@ impl Shell {
     fn turn(&mut self) -> io::Result<()> {
         let ready = self.wait()?;
         let mut ready = ready.into_iter();
-        let (control, broker) = (ready.next().unwrap_or(false), ready.next().unwrap_or(false));
+        let (control, firewall) = (ready.next().unwrap_or(false), ready.next().unwrap_or(false));
         // Datagrams first: their time of arrival is what is measured.
         let readable: Vec<SocketAddr> = self
             .sockets
@@ -104,8 +97,8 @@ impl Shell {
         for server in readable {
             self.read_socket(server);
         }
-        if broker {
-            self.read_broker();
+        if firewall {
+            self.read_firewall();
         }
         if control {
             self.read_control()?;
@@ -123,29 +116,13 @@ impl Shell {
             due.saturating_duration_since(Instant::now())
                 .min(LONGEST_SLEEP)
         });
-        // Rounded up: waking a moment early would turn in circles until the moment has come.
-        let sleep = u16::try_from(sleep.as_millis() + 1).unwrap_or(u16::MAX);
-        let fds: Vec<Option<BorrowedFd<'_>>> = [
-            Some(self.control.as_fd()),
-            self.broker.as_ref().map(AsFd::as_fd),
-        ]
-        .into_iter()
-        .chain(self.sockets.iter().map(|(_, socket)| Some(socket.as_fd())))
-        .collect();
-        let mut polled: Vec<PollFd<'_>> = fds
-            .iter()
-            .flatten()
-            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        let sockets = self.sockets.iter().map(|(_, socket)| Some(socket.as_fd()));
+        let fds: Vec<Option<BorrowedFd<'_>>> = [Some(self.control.as_fd()), self.firewall.fd()]
+            .into_iter()
+            .chain(sockets)
             .collect();
-        match poll(&mut polled, PollTimeout::from(sleep)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let mut polled = polled.iter();
-        let ready = fds
-            .iter()
-            .map(|fd| fd.is_some() && polled.next().and_then(PollFd::any).unwrap_or(false));
-        Ok(ready.collect())
+        let ready = lent::wait(&fds, sleep)?;
+        Ok(ready.into_iter().map(|flags| !flags.is_empty()).collect())
     }
 
     fn act(&mut self, action: Action) -> io::Result<()> {
@@ -182,55 +159,39 @@ impl Shell {
 
     /// Asks the firewall for a socket: a fresh one, and so a fresh port, for each question (RFC 9109).
     fn ask(&mut self, server: SocketAddr) {
-        let (Some(broker), Some(zone)) = (&self.broker, self.zones.get(&server)) else {
+        let Some(zone) = self.zones.get(&server).copied() else {
             return;
         };
-        self.next_id = self.next_id.wrapping_add(1);
-        let id = RequestId(self.next_id);
-        let request = ToBroker::Connect {
+        if !self.firewall.is_there() {
+            return;
+        }
+        let asked = self.firewall.ask(|id| ToBroker::Connect {
             id,
-            zone: *zone,
+            zone,
             transport: Transport::Udp,
             peer: server,
-        };
-        let sent = encode(&request)
-            .map_err(io::Error::other)
-            .and_then(|bytes| broker.send(&bytes, &[]));
-        match sent {
-            Ok(()) => drop(self.wanted.insert(id, server)),
+        });
+        match asked {
+            Ok(id) => drop(self.wanted.insert(id, server)),
             Err(error) => tracing::warn!(%server, %error, "the firewall was not asked"),
         }
     }
 
-    fn read_broker(&mut self) {
+    fn read_firewall(&mut self) {
         for _ in 0..BATCH {
-            let Some(broker) = &self.broker else { return };
-            let received = match broker.recv(&mut self.buffer) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    // The firewall is gone or started again: init hands a fresh end over.
-                    self.broker = None;
-                    return;
-                }
-            };
-            match decode::<FromBroker>(self.buffer.get(..received.length).unwrap_or_default()) {
-                Ok(FromBroker::Connected { id, .. }) => {
-                    let (server, socket) = (
-                        self.wanted.remove(&id),
-                        received.descriptors.into_iter().next(),
-                    );
-                    if let (Some(server), Some(socket)) = (server, socket) {
+            match self.firewall.answer() {
+                None => return,
+                Some((FromBroker::Connected { id, .. }, socket)) => {
+                    if let (Some(server), Some(socket)) = (self.wanted.remove(&id), socket) {
                         self.opened(server, socket);
                     }
                 }
-                Ok(FromBroker::Refused { id, reason }) => {
+                Some((FromBroker::Refused { id, reason }, _)) => {
                     if let Some(server) = self.wanted.remove(&id) {
                         tracing::warn!(%server, %reason, "the firewall refused a socket");
                     }
                 }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "the firewall sent what is no message"),
+                Some(_) => {}
             }
         }
     }
@@ -287,11 +248,7 @@ impl Shell {
                     role: Role::Firewall,
                     channel: ChannelKind::Broker,
                 } => {
-                    self.broker = received
-                        .descriptors
-                        .into_iter()
-                        .next()
-                        .map(Channel::from_fd);
+                    self.firewall.replace(received.descriptors);
                     self.wanted.clear();
                 }
                 ToChild::Configuration { document, .. } => self.configure(&document),
