@@ -518,7 +518,11 @@ impl Core {
                 transport::connected(&mut self.cx, id, connection, local, peer);
             }
             BrokerAnswer::Done { id } => {
-                self.cx.requests.answered(id);
+                if let Some(Purpose::LatchMedia { call }) = self.cx.requests.answered(id)
+                    && let Some(call) = self.calls.get_mut(&call)
+                {
+                    call.latched(&mut self.cx);
+                }
             }
             BrokerAnswer::Refused { id, reason } => self.refused(id, reason),
             BrokerAnswer::LeaseEnded { lease } => {

@@ -408,7 +408,7 @@ impl Core {
         }
         let call = transactions::call_of(&self.cx, invite);
         if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
-            call.cancel(&mut self.cx, invite);
+            call.cancel(&mut self.cx, invite, request);
         }
     }
 

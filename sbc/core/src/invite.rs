@@ -85,7 +85,7 @@ impl Core {
                 return;
             };
             transactions::respond_plain(&mut self.cx, server, 100);
-            let way = transfer::nowhere();
+            let way = (transfer::nowhere(), replaced);
             self.begin(
                 source,
                 request,
@@ -100,7 +100,6 @@ impl Core {
                         spared,
                     },
                 ),
-                replaced,
             );
             return;
         }
@@ -154,10 +153,9 @@ impl Core {
             source,
             request,
             server,
-            way,
+            (way, None),
             (calling, called),
             (offer, counts),
-            None,
         );
     }
 
@@ -261,10 +259,9 @@ impl Core {
         source: Source,
         request: &Request,
         server: u64,
-        way: Way,
+        (way, replaced): (Way, Option<(u64, sbc_media::relay::Side)>),
         (calling, called): (String, String),
         (offer, counts): (Option<sbc_sip::sdp::SessionDescription>, Counts),
-        replaced: Option<(u64, sbc_media::relay::Side)>,
     ) {
         let callee =
             replaced.and_then(|replaced| self.stand_in_for(replaced).map(|leg| (leg, replaced)));

@@ -39,6 +39,8 @@ const WINDOW_MS: u32 = 10_000;
 struct Stream {
     id: StreamId,
     legs: [Option<StreamLeg>; 2],
+    /// Legs in another zone or family; each takes its place above when the offer that needs it is accepted.
+    next: [Option<StreamLeg>; 2],
     running: bool,
     stats: [LegStats; 2],
 }
@@ -96,22 +98,34 @@ impl MediaSession {
         let stream = slot.get_or_insert_with(|| Stream {
             id: StreamId(cx.next_stream()),
             legs: [None, None],
+            next: [None, None],
             running: false,
             stats: [LegStats::default(); 2],
         });
-        let [a, b] = &mut stream.legs;
-        let leg = if side == Side::A { a } else { b };
-        if let Some(leg) = leg.as_ref()
-            && leg.zone == zone
-            && leg.family == family
-        {
+        let fits = |leg: &StreamLeg| leg.zone == zone && leg.family == family;
+        if let Some(old) = pick(&mut stream.next, side).take_if(|leg| !fits(leg)) {
+            give_back(cx, &old);
+        }
+        let current = pick(&mut stream.legs, side);
+        if current.as_ref().is_some_and(fits) {
+            if let Some(unneeded) = pick(&mut stream.next, side).take() {
+                give_back(cx, &unneeded);
+            }
             return;
         }
-        if let Some(old) = leg.take() {
+        // What flows goes on until the offer is accepted.
+        let place = match current.as_ref().is_some_and(|leg| leg.described.is_some()) {
+            true => pick(&mut stream.next, side),
+            false => current,
+        };
+        if place.as_ref().is_some_and(fits) {
+            return;
+        }
+        if let Some(old) = place.take() {
             give_back(cx, &old);
         }
         let id = cx.requests.issue(Purpose::OpenMedia { call, line, side });
-        *leg = Some(StreamLeg {
+        *place = Some(StreamLeg {
             zone,
             family,
             lease: None,
@@ -145,12 +159,17 @@ impl MediaSession {
         lease: (LeaseId, SocketAddr, Option<SocketAddr>),
         ttl_seconds: u32,
     ) -> bool {
-        let Some(leg) = self.leg_mut(line, side) else {
+        let Some(stream) = self.stream_mut(line) else {
             return false;
         };
-        if leg.waiting != Some(id) {
+        let waits = |leg: &StreamLeg| leg.waiting == Some(id);
+        let place = match pick(&mut stream.next, side).as_ref().is_some_and(waits) {
+            true => pick(&mut stream.next, side),
+            false => pick(&mut stream.legs, side),
+        };
+        let Some(leg) = place.as_mut().filter(|leg| waits(leg)) else {
             return false;
-        }
+        };
         leg.waiting = None;
         leg.lease = Some(Lease {
             id: lease.0,
@@ -179,7 +198,45 @@ impl MediaSession {
 
     /// Own addresses of a media line on a leg, if lent.
     pub(crate) fn lease(&self, line: usize, side: Side) -> Option<Lease> {
-        self.leg(line, side)?.lease
+        let stream = self.lines.get(line)?.as_ref()?;
+        let [a, b] = &stream.next;
+        let next = if side == Side::A { a } else { b };
+        match next {
+            Some(next) => next.lease,
+            None => self.leg(line, side)?.lease,
+        }
+    }
+
+    /// The leg that waits in another zone or family takes its place: the offer that needs it was accepted.
+    fn take_place(&mut self, cx: &mut Context, line: usize, side: Side) {
+        let waits = self.stream_mut(line).is_some_and(|stream| {
+            pick(&mut stream.next, side)
+                .as_ref()
+                .is_some_and(|next| next.lease.is_some())
+        });
+        if !waits {
+            return;
+        }
+        if self.stream_mut(line).is_some_and(|stream| stream.running) {
+            self.stop(cx, line);
+        }
+        let Some(stream) = self.stream_mut(line) else {
+            return;
+        };
+        let next = pick(&mut stream.next, side).take();
+        let old = std::mem::replace(pick(&mut stream.legs, side), next);
+        if let Some(old) = old {
+            give_back(cx, &old);
+        }
+    }
+
+    /// The offer was refused: what it needed is given back, what was there is there still.
+    pub(crate) fn drop_next(&mut self, cx: &mut Context) {
+        for stream in self.lines.iter_mut().flatten() {
+            for next in stream.next.iter_mut().filter_map(Option::take) {
+                give_back(cx, &next);
+            }
+        }
     }
 
     /// Keys of a line on a leg that is to be sealed, before it is described; `None`: it is in the clear.
@@ -202,6 +259,7 @@ impl MediaSession {
         reach: Reach,
         (described, security): (Described, Option<Security>),
     ) {
+        self.take_place(cx, line, side);
         let Some(leg) = self.leg_mut(line, side) else {
             return;
         };
@@ -263,7 +321,7 @@ impl MediaSession {
             self.stop(cx, line);
         }
         if let Some(stream) = self.lines.get_mut(line).and_then(Option::take) {
-            for leg in stream.legs.iter().flatten() {
+            for leg in stream.legs.iter().chain(&stream.next).flatten() {
                 give_back(cx, leg);
             }
             for (sum, stats) in self.ended.iter_mut().zip(&stream.stats) {
@@ -377,7 +435,7 @@ impl MediaSession {
             .lines
             .iter_mut()
             .flatten()
-            .flat_map(|stream| stream.legs.iter_mut().flatten())
+            .flat_map(|stream| stream.legs.iter_mut().chain(&mut stream.next).flatten())
         {
             if leg.lease.is_some_and(|own| own.id == lease) {
                 leg.lease = None;
@@ -494,10 +552,15 @@ impl MediaSession {
     fn legs(&self) -> impl Iterator<Item = (usize, Side, &StreamLeg)> {
         self.lines.iter().enumerate().flat_map(|(line, stream)| {
             stream.iter().flat_map(move |stream| {
-                let [a, b] = &stream.legs;
-                [(line, Side::A, a.as_ref()), (line, Side::B, b.as_ref())]
-                    .into_iter()
-                    .filter_map(|(line, side, leg)| leg.map(|leg| (line, side, leg)))
+                let ([a, b], [next_a, next_b]) = (&stream.legs, &stream.next);
+                [
+                    (line, Side::A, a.as_ref()),
+                    (line, Side::B, b.as_ref()),
+                    (line, Side::A, next_a.as_ref()),
+                    (line, Side::B, next_b.as_ref()),
+                ]
+                .into_iter()
+                .filter_map(|(line, side, leg)| leg.map(|leg| (line, side, leg)))
             })
         })
     }
@@ -665,6 +728,15 @@ impl MediaSession {
             Some(end) => cx.timers.set(key, end),
             None => cx.timers.cancel(key),
         }
+    }
+}
+
+/// The place of a side.
+const fn pick(legs: &mut [Option<StreamLeg>; 2], side: Side) -> &mut Option<StreamLeg> {
+    let [a, b] = legs;
+    match side {
+        Side::A => a,
+        Side::B => b,
     }
 }
 

@@ -60,6 +60,8 @@ impl Purpose {
 pub(crate) struct Requests {
     last: u32,
     waiting: BTreeMap<RequestId, Purpose>,
+    /// Pinholes under way by call.
+    latching: BTreeMap<u64, u32>,
 }
 
 impl Requests {
@@ -70,6 +72,9 @@ impl Requests {
             let id = RequestId(self.last);
             if let std::collections::btree_map::Entry::Vacant(entry) = self.waiting.entry(id) {
                 entry.insert(purpose);
+                if let Purpose::LatchMedia { call } = purpose {
+                    *self.latching.entry(call).or_default() += 1;
+                }
                 return id;
             }
         }
@@ -77,7 +82,21 @@ impl Requests {
 
     /// What the answer with this number is for; `None`: nothing that we asked.
     pub(crate) fn answered(&mut self, id: RequestId) -> Option<Purpose> {
-        self.waiting.remove(&id)
+        let purpose = self.waiting.remove(&id);
+        if let Some(Purpose::LatchMedia { call }) = purpose
+            && let Some(count) = self.latching.get_mut(&call)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.latching.remove(&call);
+            }
+        }
+        purpose
+    }
+
+    /// Whether a pinhole of a call is asked for and not answered.
+    pub(crate) fn is_latching(&self, call: u64) -> bool {
+        self.latching.contains_key(&call)
     }
 
     /// A listener stands: its request is answered.
@@ -95,6 +114,7 @@ impl Requests {
 
     /// All that will not be answered any more.
     pub(crate) fn all_lost(&mut self) -> BTreeMap<RequestId, Purpose> {
+        self.latching.clear();
         std::mem::take(&mut self.waiting)
     }
 

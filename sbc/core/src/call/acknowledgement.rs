@@ -1,6 +1,8 @@
 //! A 2xx that we sent is ours to repeat until its ACK comes (`sbc_sip::dialog`'s `Acceptance`), then BYE. RFC 3261
 //! §13.3.1.4.
 
+use std::time::Duration;
+
 use sbc_media::relay::Side;
 use sbc_sip::{
     dialog::{Acceptance, AcceptanceStep},
@@ -18,6 +20,9 @@ use crate::{
     transactions::{self, TIMERS},
 };
 
+/// How long a 2xx waits for the firewall.
+const PINHOLES: Duration = Duration::from_millis(200);
+
 impl Call {
     /// The 2xx of the exchange leaves as soon as nothing is in its way: RFC 3262 §3, no response with a description
     /// that is not confirmed yet.
@@ -30,6 +35,9 @@ impl Call {
         if let Some(exchange) = &mut self.exchange {
             exchange.stage = Stage::Ready;
             self.ready = Some((fields, body));
+            self.latched = false;
+            cx.timers
+                .set(TimerKey::Call(self.id, CallTimer::Latch), cx.now + PINHOLES);
             self.release_success(cx);
         }
     }
@@ -43,10 +51,13 @@ impl Call {
         let Some(from) = self.exchange.as_ref().map(|exchange| exchange.from) else {
             return;
         };
-        if unconfirmed || self.passage.is_some() {
+        // The far end sends as soon as it hears of the answer: its pinhole is to be there.
+        let latching = !self.latched && cx.requests.is_latching(self.id);
+        if unconfirmed || latching || self.passage.is_some() {
             return;
         }
         if let Some((fields, body)) = self.ready.take() {
+            cx.timers.cancel(TimerKey::Call(self.id, CallTimer::Latch));
             self.stop_reliable(cx);
             self.send_success(cx, from, fields, body);
         }

@@ -2,7 +2,10 @@
 
 use broker_proto::journal::{CallPhase, CallRecord, LegRecord, Record};
 use sbc_media::relay::Side;
-use sbc_sip::method::Method;
+use sbc_sip::{
+    headers::{Field, Headers},
+    method::Method,
+};
 
 use super::{Call, CallTimer, Phase, REPORTS, exchange::Stage, leg::Leg, millis};
 use crate::{
@@ -37,11 +40,12 @@ impl Call {
             CallTimer::Again,
             CallTimer::Referral,
             CallTimer::Parting,
+            CallTimer::Latch,
         ] {
             cx.timers.cancel(TimerKey::Call(self.id, timer));
         }
         for client in self.inviting.clone() {
-            transactions::cancel(cx, client);
+            transactions::cancel_with(cx, client, self.last_words(Side::B));
         }
         self.tell_referrer(cx);
         self.drop_transfer(cx);
@@ -106,12 +110,26 @@ impl Call {
 
     /// BYE on a leg whose dialog stands and has not seen one.
     pub(super) fn say_bye(&mut self, cx: &mut Context, side: Side) {
+        let words = self.last_words(side);
         let Some(leg) = self.leg_mut(side).filter(|leg| leg.confirmed && !leg.over) else {
             return;
         };
         leg.over = true;
-        let (hop, bye) = leg.request(cx, Method::Bye);
+        let (hop, mut bye) = leg.request(cx, Method::Bye);
+        bye.headers.fields.extend(words);
         transactions::request(cx, hop, bye, Owner::Nobody);
+    }
+
+    /// What a BYE or CANCEL says to a side of why, as far as it crosses (RFC 3326, RFC 7433).
+    pub(super) fn note_last_words(&mut self, cx: &Context, from: Side, headers: &Headers) {
+        self.last_words = Some((from.other(), self.carried(cx, from, headers)));
+    }
+
+    fn last_words(&self, side: Side) -> Vec<Field> {
+        match &self.last_words {
+            Some((to, fields)) if *to == side => fields.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// The record of the beginning: the call was answered.

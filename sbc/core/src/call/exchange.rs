@@ -424,6 +424,7 @@ impl Call {
 
     /// A re-INVITE failed: media go back to what both sides last agreed on. RFC 3261 §14.1.
     pub(super) fn restore(&mut self, cx: &mut Context) {
+        self.media.drop_next(cx);
         let described = (
             self.a.described.clone(),
             self.b.as_ref().and_then(|leg| leg.described.clone()),

@@ -48,7 +48,7 @@ impl Call {
             return;
         }
         match request.method {
-            Method::Bye => self.bye(cx, side, server),
+            Method::Bye => self.bye(cx, side, server, request),
             Method::Invite => self.reinvite(cx, side, server, request),
             Method::Info => self.info_request(cx, side, server, request),
             Method::Prack => self.prack(cx, server, request),
@@ -98,7 +98,7 @@ impl Call {
             (Side::A, Method::Prack) => self.prack(cx, server, request),
             (_, Method::Update) => self.update(cx, side, Some(index), server, request),
             // RFC 3261 §15: the caller may end an early dialog so, the callee may not.
-            (Side::A, Method::Bye) => self.bye(cx, side, server),
+            (Side::A, Method::Bye) => self.bye(cx, side, server, request),
             (Side::A, Method::Info) => self.info_request(cx, side, server, request),
             (_, Method::Options) => {
                 let answer = Answer {
@@ -120,7 +120,8 @@ impl Call {
         }
     }
 
-    fn bye(&mut self, cx: &mut Context, side: Side, server: u64) {
+    fn bye(&mut self, cx: &mut Context, side: Side, server: u64, request: &Request) {
+        self.note_last_words(cx, side, &request.headers);
         transactions::respond_plain(cx, server, 200);
         if let Some(leg) = self.leg_mut(side) {
             leg.over = true;
@@ -133,7 +134,7 @@ impl Call {
     }
 
     /// The caller takes its INVITE (or a side its re-INVITE) back. RFC 3261 §9.2.
-    pub(crate) fn cancel(&mut self, cx: &mut Context, server: u64) {
+    pub(crate) fn cancel(&mut self, cx: &mut Context, server: u64, request: &Request) {
         let Some(exchange) = self
             .exchange
             .as_ref()
@@ -145,6 +146,7 @@ impl Call {
             return;
         }
         let (initial, client) = (exchange.initial, exchange.client);
+        self.note_last_words(cx, Side::A, &request.headers);
         self.exchange = None;
         transactions::respond_plain(cx, server, 487);
         if initial {

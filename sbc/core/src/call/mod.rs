@@ -106,9 +106,11 @@ pub(crate) enum CallTimer {
     Referral,
     /// A referrer that has nobody left does not hang up.
     Parting,
+    /// A 2xx waits for its pinholes no longer.
+    Latch,
 }
 
-const TIMERS: [CallTimer; 12] = [
+const TIMERS: [CallTimer; 13] = [
     CallTimer::Renew,
     CallTimer::Window,
     CallTimer::NoAnswer,
@@ -121,6 +123,7 @@ const TIMERS: [CallTimer; 12] = [
     CallTimer::Again,
     CallTimer::Referral,
     CallTimer::Parting,
+    CallTimer::Latch,
 ];
 
 /// How long a callee may ring (RFC 3261 §16.6 wants more than three minutes of timer C).
@@ -197,6 +200,8 @@ pub(crate) struct Call {
     referral: Option<Referral>,
     /// Whether a REFER came on leg A, on leg B.
     referred: [bool; 2],
+    /// What the side that ended the call said to the other of why.
+    last_words: Option<(Side, Vec<Field>)>,
     /// The other party has gone to its new one.
     parting: bool,
     /// The call whose REFER this one was made for.
@@ -207,6 +212,8 @@ pub(crate) struct Call {
     replaces: Option<(u64, Side)>,
     /// Session timers of both legs.
     sessions: [Session; 2],
+    /// Pinholes have been waited for long enough.
+    latched: bool,
     /// The 2xx that is ready and waits; with its description.
     ready: Option<(Vec<Field>, Option<SessionDescription>)>,
     media: MediaSession,
@@ -279,6 +286,8 @@ impl Call {
             referral: None,
             referred: [false; 2],
             parting: false,
+            last_words: None,
+            latched: false,
             made_for: start.made_for,
             referrer: start.referrer,
             replaces: None,
@@ -396,6 +405,10 @@ impl Call {
             CallTimer::Again => self.again(cx),
             CallTimer::Referral => self.referral_timer(),
             CallTimer::Parting => self.end(cx, "transferred"),
+            CallTimer::Latch => {
+                self.latched = true;
+                self.release_success(cx);
+            }
             CallTimer::Reports => {
                 self.media.settle_all(cx);
                 self.write_end(cx);
@@ -421,6 +434,13 @@ impl Call {
             self.media_ready(cx);
         }
         taken
+    }
+
+    /// A pinhole of the call is as it was asked for.
+    pub(crate) fn latched(&mut self, cx: &mut Context) {
+        if self.ready.is_some() {
+            self.release_success(cx);
+        }
     }
 
     /// The firewall refused something that the call's media need.

@@ -495,6 +495,9 @@ impl Call {
                 cx.now + longest,
             );
         }
+        if initial {
+            self.media.answered(cx);
+        }
         let fields = self.carried(cx, from.other(), &response.headers);
         if self.made_for.is_some() {
             self.answered_for_transfer(cx);
@@ -505,7 +508,6 @@ impl Call {
             cx.turns.push_back(Turn::Replaced(old));
         }
         if initial {
-            self.media.answered(cx);
             self.write_start(cx);
         }
     }

@@ -101,6 +101,8 @@ pub(crate) struct World {
     /// Media of this source never proves anything.
     pub(crate) mute: Vec<IpAddr>,
     pub(crate) refuse_media: Option<Refusal>,
+    /// How long the firewall takes for a pinhole.
+    pub(crate) latch_delay: Duration,
     pub(crate) wire: Vec<Wire>,
     pub(crate) records: Vec<CallRecord>,
     pub(crate) log: Vec<(&'static str, Vec<(&'static str, String)>)>,
@@ -140,6 +142,7 @@ impl World {
             streams: BTreeMap::new(),
             mute: Vec::new(),
             refuse_media: None,
+            latch_delay: Duration::from_micros(200),
             wire: Vec::new(),
             records: Vec::new(),
             log: Vec::new(),
@@ -466,6 +469,10 @@ impl World {
     }
 
     fn broker(&mut self, request: ToBroker) {
+        let delay = match request {
+            ToBroker::LatchMedia { .. } => self.latch_delay,
+            _ => Duration::from_micros(200),
+        };
         let answer = match request {
             ToBroker::Listen {
                 zone,
@@ -567,7 +574,7 @@ impl World {
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
             ToBroker::Health { .. } => return,
         };
-        self.later(Duration::from_micros(200), Event::Broker(answer));
+        self.later(delay, Event::Broker(answer));
     }
 
     fn media(&mut self, command: MediaCommand) {

@@ -332,6 +332,15 @@ pub(crate) fn cancel(cx: &mut Context, number: u64) {
     flush(cx);
 }
 
+/// The same with more fields in the CANCEL (RFC 3326).
+pub(crate) fn cancel_with(cx: &mut Context, number: u64, fields: Vec<Field>) {
+    let now = cx.now;
+    cx.transactions
+        .layer
+        .cancel_with(now, ClientId(number), fields);
+    flush(cx);
+}
+
 /// An ACK for a 2xx: no transaction, sent as it is.
 pub(crate) fn send_ack(cx: &mut Context, hop: NextHop, ack: Request) {
     let bytes = ack.to_bytes();

@@ -59,6 +59,8 @@ pub(super) struct ClientTransaction {
     /// Timer B, F, D, K or M.
     ends_at: Option<Instant>,
     cancel: Cancel,
+    /// Fields of the CANCEL besides (RFC 3326).
+    cancel_fields: Vec<Field>,
     end: Option<ClientEnd>,
 }
 
@@ -104,6 +106,7 @@ impl ClientTransaction {
             resend_at: (!reliable).then(|| now + timers.t1),
             ends_at: Some(now + patience.min(timers.give_up())),
             cancel: Cancel::No,
+            cancel_fields: Vec::new(),
             end: None,
         }
     }
@@ -204,11 +207,12 @@ impl ClientTransaction {
 
     /// Wants the INVITE taken back. [`Self::take_cancel`] gives the CANCEL when it may be sent: at once, or after the first
     /// provisional response. No effect on other requests and after a final response.
-    pub(super) fn cancel(&mut self, now: Instant) {
+    pub(super) fn cancel(&mut self, now: Instant, fields: Vec<Field>) {
         if !self.invite || self.cancel != Cancel::No {
             return;
         }
         self.cancel = Cancel::Wanted;
+        self.cancel_fields = fields;
         if self.state == ClientState::Proceeding {
             self.allow_cancel(now);
         }
@@ -226,7 +230,9 @@ impl ClientTransaction {
             return None;
         }
         self.cancel = Cancel::Sent;
-        self.request.as_deref().map(cancel_for)
+        let mut cancel = self.request.as_deref().map(cancel_for)?;
+        cancel.headers.fields.append(&mut self.cancel_fields);
+        Some(cancel)
     }
 
     /// The transport could not deliver.

@@ -14,7 +14,7 @@ use super::client::{ClientTransaction, Taken};
 use super::key::{ClientKey, MergeKey, ServerKey};
 use super::server::{ServerState, ServerTransaction};
 use super::{ClientEnd, ServerEnd, Timers};
-use crate::headers::{Transport, Via};
+use crate::headers::{Field, Transport, Via};
 use crate::message::{Request, Response};
 use crate::method::Method;
 use crate::uri::HostPort;
@@ -216,8 +216,13 @@ impl<F: Flow, C: Copy + Default, S> Layer<F, C, S> {
 
     /// Takes an INVITE back: CANCEL goes out as soon as it may. The final response to the INVITE still comes.
     pub fn cancel(&mut self, now: Instant, id: ClientId) {
+        self.cancel_with(now, id, Vec::new());
+    }
+
+    /// The same with more fields in the CANCEL: a Reason (RFC 3326).
+    pub fn cancel_with(&mut self, now: Instant, id: ClientId, fields: Vec<Field>) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.machine.cancel(now);
+            client.machine.cancel(now, fields);
         }
         self.send_cancel(now, id);
         self.settle_client(id);

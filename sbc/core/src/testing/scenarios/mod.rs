@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod loss;
 mod outbound;
+mod parting;
 mod policies;
 mod races;
 mod refreshes;

@@ -171,6 +171,42 @@ fn an_update_that_nobody_answers_ends_the_call() {
 }
 
 #[test]
+fn an_offer_in_another_family_gives_the_old_lease_up_when_it_is_accepted_and_no_sooner() {
+    let mut hand = Hand::new(248);
+    let (_, ok) = hand.talk(&[], &[]);
+    let before: Vec<_> = hand.world.leases.keys().copied().collect();
+    let v6 = hand
+        .sdp(CALLER, "sendrecv")
+        .replace("IN IP4 198.51.100.20", "IN IP6 2001:db8:e::20");
+    for (status, leases) in [(488, 2), (200, 2)] {
+        hand.request(CALLER, &ok, "INVITE", &[], Some(&v6));
+        assert_eq!(hand.world.leases.len(), 3, "the old one flows on");
+        assert_eq!(hand.world.streams.len(), 1);
+        let passed = hand.last(CALLEE, "INVITE");
+        let answer = hand.sdp(CALLEE, "sendrecv");
+        let body = (status == 200).then_some(answer.as_str());
+        hand.answer(CALLEE, &passed, status, "", &[], body);
+        assert_eq!(hand.response(CALLER, "INVITE").status(), Some(status));
+        assert_eq!(hand.world.leases.len(), leases);
+        let now: Vec<_> = hand.world.leases.keys().copied().collect();
+        assert_eq!(now == before, status == 488);
+        assert_eq!(hand.world.streams.len(), 1);
+        if status == 200 {
+            let answer = hand.response(CALLER, "INVITE");
+            assert!(answer.body.contains("IN IP6 2001:db8:e::1"));
+            hand.request(CALLER, &answer, "ACK", &[], None);
+        } else {
+            hand.world.run(seconds(1));
+        }
+    }
+    hand.request(CALLER, &ok, "BYE", &[], None);
+    let bye = hand.last(CALLEE, "BYE");
+    hand.answer(CALLEE, &bye, 200, "", &[], None);
+    hand.world.run(seconds(60));
+    assert_tidy(&mut hand.world);
+}
+
+#[test]
 fn a_codec_change_by_reinvite_without_offer_passes() {
     let mut hand = Hand::new(247);
     let (_, ok) = hand.talk(&[], &[]);
