@@ -11,6 +11,7 @@ use broker_proto::{
     settings::{Settings, Transport, ZoneId},
 };
 use sbc_media::relay::{Side, StreamId};
+use sbc_sip::headers::NameAddr;
 
 use crate::{
     call::transfer::{Turn, Wish},
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) over: BTreeSet<u64>,
     /// When the wall clock was heard last, and what it said: ms since the Unix epoch.
     wall: (Instant, u64),
+    /// What carriers want calls to go through (RFC 3608), by index of the trunk.
+    pub(crate) service_routes: BTreeMap<usize, Vec<NameAddr>>,
     /// The registrar does not answer.
     pub(crate) registrar_away: bool,
     /// Transfers that are asked for and not decided about.
@@ -89,6 +92,7 @@ impl Context {
             ending: BTreeSet::new(),
             over: BTreeSet::new(),
             wall: (now, 0),
+            service_routes: BTreeMap::new(),
             registrar_away: false,
             wishes: VecDeque::new(),
             turns: VecDeque::new(),

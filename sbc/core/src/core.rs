@@ -184,6 +184,7 @@ impl Core {
                 .into_iter()
                 .map(|(name, value)| (format!("sbc_{name}"), value)),
         );
+        counters.extend(self.trunks.gauges(self.cx.now));
         counters.extend(self.trunk_gauges());
         let (traces, octets) = self.cx.traces.sizes();
         for (name, size) in [("sbc_traces", traces), ("sbc_trace_octets", octets)] {

@@ -170,6 +170,22 @@ pub(crate) fn uri_of(address: SocketAddr) -> SipUri {
     SipUri::new(Host::Address(address.ip())).with_port(address.port())
 }
 
+/// The same URI at another address.
+pub(crate) fn uri_at(uri: &SipUri, address: SocketAddr) -> SipUri {
+    let mut uri = uri.clone();
+    uri.host = Host::Address(address.ip());
+    uri.with_port(address.port())
+}
+
+/// Where we are by our own Via in a response, and where its sender saw us (RFC 3581 §4).
+pub(crate) fn seen_at(response: &Response) -> Option<(SocketAddr, SocketAddr)> {
+    let via = response.headers.vias.first()?;
+    let own = SocketAddr::new(via.sent_by.host.address()?, via.port());
+    let seen = via.received()?;
+    let port = via.rport().flatten().unwrap_or(own.port());
+    Some((own, SocketAddr::new(seen, port)))
+}
+
 /// The transport that a URI asks for.
 pub(crate) fn transport_of(uri: &SipUri) -> Transport {
     match uri.transport() {
@@ -227,6 +243,7 @@ pub(crate) fn aim_at(request: &mut Request, uri: &SipUri, hops: u8) {
 /// What the first INVITE to a target has besides.
 pub(crate) fn first_invite(request: &mut Request, target: &Target, original: &Original) {
     request.uri = Uri::Sip(target.uri.clone());
+    request.headers.routes = target.routes.clone();
     request
         .headers
         .set(Field::MaxForwards(original.max_forwards));

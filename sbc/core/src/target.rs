@@ -32,6 +32,8 @@ pub(crate) struct Target {
     pub(crate) own: NameAddr,
     /// To, without tag.
     pub(crate) other: NameAddr,
+    /// Route of the first request: what a phone's REGISTER came through (RFC 3327), what a carrier wants (RFC 3608).
+    pub(crate) routes: Vec<NameAddr>,
     /// Its challenges mean the caller, whose credentials go there: only the registrar's do.
     pub(crate) passes_challenges: bool,
     /// The account whose phone is there.
@@ -309,6 +311,7 @@ fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, 
         uri: binding.contact.as_request_uri(),
         own: NameAddr::new(user_at(calling, domain.clone())),
         other: NameAddr::new(user_at(&binding.user, domain)),
+        routes: binding.path.to_vec(),
         passes_challenges: false,
         account: Some(binding.user.to_string()),
     })
@@ -334,6 +337,7 @@ pub(crate) fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDequ
             uri: user_at(number, domain.clone()),
             own: NameAddr::new(user_at(calling, domain.clone())),
             other: NameAddr::new(user_at(number, domain.clone())),
+            routes: Vec::new(),
             passes_challenges: true,
             account: None,
         })
@@ -379,6 +383,7 @@ fn to_trunk(cx: &Context, one: &TrunkTry, spared: bool) -> Vec<Target> {
                 own: NameAddr::new(user_at(calling, Host::Address(own.ip()))),
                 other: NameAddr::new(Uri::Sip(uri.clone())),
                 uri,
+                routes: cx.service_routes.get(&index).cloned().unwrap_or_default(),
                 passes_challenges: false,
                 account: None,
             })

@@ -1,7 +1,11 @@
 //! Our own registration at carriers that want one. RFC 3261 §10.2; digest by RFC 8760, computed by the keyholder, which
 //! alone has the password.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use broker_proto::{
     RequestId,
@@ -28,8 +32,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Shortest time between registrations, whatever the carrier grants.
 const SHORTEST_SECONDS: u32 = 30;
-/// Answers to challenges in a row.
-const TRIES: u8 = 2;
+/// Requests of one registration beyond the first: answers to challenges (one may be stale), a longer interval.
+const TRIES: u8 = 4;
+/// Until the next address is tried.
+const NEXT_ADDRESS: Duration = Duration::from_millis(100);
+/// Proxies that a carrier may want calls to go through.
+const SERVICE_ROUTE: usize = 4;
 
 /// One registration.
 struct State {
@@ -37,11 +45,20 @@ struct State {
     settings: TrunkRegistration,
     call_id: String,
     cseq: u32,
-    registered: bool,
+    /// Since when it stands.
+    since: Option<Instant>,
     failures: u32,
     tries: u8,
     /// Which of the trunk's addresses is used.
     address: usize,
+    /// How many of them have failed in a row.
+    failed_addresses: usize,
+    /// Fewest seconds that the carrier grants.
+    least: u32,
+    /// Where the carrier sees us, if that is not where we are.
+    seen_at: Option<SocketAddr>,
+    /// A contact of ours that is to go.
+    old_contact: Option<SocketAddr>,
     /// A digest that the keyholder is computing.
     awaited: Option<(RequestId, digest::Prepared)>,
     ending: bool,
@@ -76,10 +93,14 @@ impl TrunkRegistrations {
                     settings,
                     call_id: cx.identity.name(),
                     cseq: 0,
-                    registered: false,
+                    since: None,
                     failures: 0,
                     tries: 0,
                     address: 0,
+                    failed_addresses: 0,
+                    least: 0,
+                    seen_at: None,
+                    old_contact: None,
                     awaited: None,
                     ending: false,
                 },
@@ -90,6 +111,7 @@ impl TrunkRegistrations {
                 cx.now + Duration::from_millis(100),
             );
         }
+        cx.service_routes.clear();
         for state in old.into_values() {
             cx.log(
                 Severity::Notice,
@@ -106,7 +128,7 @@ impl TrunkRegistrations {
                 .surroundings
                 .trunk(*index)
                 .is_some_and(|trunk| trunk.zone == zone);
-            if here && !state.registered && state.cseq == 0 {
+            if here && state.since.is_none() && state.cseq == 0 {
                 cx.timers.set(TimerKey::TrunkRegistration(*index), cx.now);
             }
         }
@@ -154,17 +176,17 @@ impl TrunkRegistrations {
                     None => failed(cx, index, state, "no-usable-challenge"),
                 }
             }
-            (423, Some(response)) => {
-                // RFC 3261 §10.2.8.
-                let least = response.headers.min_expires().unwrap_or(3600).min(86_400);
-                if least > state.settings.interval_seconds {
-                    failed(cx, index, state, "interval-too-brief");
-                } else {
-                    failed(cx, index, state, "interval");
-                }
+            (423, Some(response)) if state.tries < TRIES => {
+                // RFC 3261 §10.2.8: what is configured is what we like best, not what a carrier must take.
+                state.tries += 1;
+                let least = response.headers.min_expires().unwrap_or(3_600);
+                state.least = least.min(86_400);
+                send(cx, index, state, None);
             }
+            (423, _) => failed(cx, index, state, "interval"),
             (401 | 403 | 407, _) => failed(cx, index, state, "refused"),
             (408, None) => failed(cx, index, state, "silent"),
+            (500..=599, _) => failed(cx, index, state, "unavailable"),
             _ => failed(cx, index, state, "failed"),
         }
     }
@@ -190,11 +212,38 @@ impl TrunkRegistrations {
         }
     }
 
+    /// Whether each stands, for how many seconds, and how often it failed since it last did.
+    pub(crate) fn gauges(&self, now: Instant) -> Vec<(String, u64)> {
+        self.states
+            .values()
+            .flat_map(|state| {
+                let trunk = &state.trunk;
+                let seconds = state
+                    .since
+                    .map_or(0, |since| now.saturating_duration_since(since).as_secs());
+                [
+                    (
+                        format!("sbc_trunk_registered{{trunk=\"{trunk}\"}}"),
+                        u64::from(state.since.is_some()),
+                    ),
+                    (
+                        format!("sbc_trunk_registered_seconds{{trunk=\"{trunk}\"}}"),
+                        seconds,
+                    ),
+                    (
+                        format!("sbc_trunk_registration_failures{{trunk=\"{trunk}\"}}"),
+                        u64::from(state.failures),
+                    ),
+                ]
+            })
+            .collect()
+    }
+
     /// Take the registrations back.
     pub(crate) fn stop(&mut self, cx: &mut Context) {
         for (index, state) in &mut self.states {
             cx.timers.cancel(TimerKey::TrunkRegistration(*index));
-            if std::mem::take(&mut state.registered) {
+            if state.since.take().is_some() {
                 state.ending = true;
                 state.tries = 0;
                 send(cx, *index, state, None);
@@ -257,14 +306,18 @@ fn send(
     let seconds = if state.ending {
         0
     } else {
-        state.settings.interval_seconds
+        state.settings.interval_seconds.max(state.least)
     };
-    let contact = NameAddr::new(own.with_user(&state.settings.user));
-    outgoing::register(
-        &mut request,
-        &[Some((contact, seconds))],
-        &outgoing::Credentials::default(),
-    );
+    let at = |seen: Option<SocketAddr>| {
+        let uri = match seen {
+            Some(seen) => outgoing::uri_at(&own, seen),
+            None => own.clone(),
+        };
+        NameAddr::new(uri.with_user(&state.settings.user))
+    };
+    let mut contacts = vec![Some((at(state.seen_at), seconds))];
+    contacts.extend(state.old_contact.map(|old| Some((at(Some(old)), 0))));
+    outgoing::register(&mut request, &contacts, &outgoing::Credentials::default());
     policy::mediasec::write(cx, Peer::Trunk(index), &mut request.headers);
     if let Some((prepared, response)) = credentials {
         prepared.write(&mut request, response);
@@ -274,8 +327,23 @@ fn send(
 
 fn accepted(cx: &mut Context, index: usize, state: &mut State, response: &Response) {
     state.failures = 0;
+    state.failed_addresses = 0;
     if state.ending {
         return;
+    }
+    let routes: Vec<NameAddr> = response
+        .headers
+        .service_route()
+        .unwrap_or_default()
+        .iter()
+        .take(SERVICE_ROUTE)
+        .map(NameAddr::detached)
+        .collect();
+    if routes.is_empty() {
+        cx.service_routes.remove(&index);
+    } else {
+        // RFC 3608 §6.1.
+        cx.service_routes.insert(index, routes);
     }
     let granted = response
         .contacts()
@@ -285,19 +353,29 @@ fn accepted(cx: &mut Context, index: usize, state: &mut State, response: &Respon
                 .uri
                 .user()
                 .is_some_and(|user| user.as_str() == state.settings.user)
+                && contact.expires() != Some(0)
         })
         .and_then(NameAddr::expires)
         .or_else(|| response.headers.expires())
         .unwrap_or(state.settings.interval_seconds)
         .clamp(SHORTEST_SECONDS, 86_400);
-    let seconds = granted
-        .min(state.settings.interval_seconds)
-        .max(SHORTEST_SECONDS);
+    let wanted = state.settings.interval_seconds.max(state.least);
+    let seconds = granted.min(wanted).max(SHORTEST_SECONDS);
     // Early enough for a retransmission or two.
-    let wait = Duration::from_secs(u64::from(seconds)).mul_f32(0.85);
+    let mut wait = Duration::from_secs(u64::from(seconds)).mul_f32(0.85);
+    state.old_contact = None;
+    if let Some((own, seen)) = outgoing::seen_at(response)
+        && state.seen_at.unwrap_or(own) != seen
+    {
+        // RFC 3581 §4, RFC 5626 §4.3: a translator is between us; calls must come to its address.
+        state.old_contact = Some(state.seen_at.unwrap_or(own));
+        state.seen_at = Some(seen);
+        wait = NEXT_ADDRESS;
+    }
     cx.timers
         .set(TimerKey::TrunkRegistration(index), cx.now + wait);
-    if !std::mem::replace(&mut state.registered, true) {
+    if state.since.is_none() {
+        state.since = Some(cx.now);
         cx.record(
             Severity::Info,
             "trunk-registered",
@@ -312,7 +390,23 @@ fn failed(cx: &mut Context, index: usize, state: &mut State, reason: &'static st
     if state.ending {
         return;
     }
-    if std::mem::take(&mut state.registered) || state.failures == 0 {
+    // An address that does not work is followed by the next at once; a carrier that refuses by one is not asked by others.
+    let addresses = cx
+        .surroundings
+        .trunk(index)
+        .map_or(0, |trunk| trunk.addresses.len());
+    if matches!(reason, "silent" | "unavailable" | "no-way") {
+        state.address = state.address.wrapping_add(1);
+        state.failed_addresses += 1;
+        if state.failed_addresses < addresses {
+            cx.timers
+                .set(TimerKey::TrunkRegistration(index), cx.now + NEXT_ADDRESS);
+            return;
+        }
+    }
+    state.failed_addresses = 0;
+    cx.service_routes.remove(&index);
+    if state.since.take().is_some() || state.failures == 0 {
         let fields = vec![
             ("trunk", state.trunk.clone()),
             ("reason", reason.to_owned()),
@@ -326,7 +420,6 @@ fn failed(cx: &mut Context, index: usize, state: &mut State, reason: &'static st
     let part = u32::try_from(cx.identity.number() % 500).unwrap_or(0);
     let wait = wait / 2 + wait.saturating_mul(part) / 1000;
     state.failures = state.failures.saturating_add(1);
-    state.address = state.address.wrapping_add(1);
     cx.timers
         .set(TimerKey::TrunkRegistration(index), cx.now + wait);
 }

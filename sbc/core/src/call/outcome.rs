@@ -18,6 +18,7 @@ use super::{
 use crate::{
     context::Context,
     health, outgoing,
+    surroundings::Peer,
     timers::TimerKey,
     transactions::{self, Owner, Task},
     transport::NextHop,
@@ -449,8 +450,10 @@ impl Call {
         if let (false, 408 | 503, Some(hop)) = (spoke, status, hop) {
             health::suspect(cx, &hop);
         }
-        if let (true, Some(failed)) = (spoke, self.current_target().map(|target| target.peer)) {
-            // A carrier that refuses by one of its addresses is not asked by the others.
+        if let (true, Some(failed @ (Peer::Trunk(_) | Peer::Registrar))) =
+            (spoke, self.current_target().map(|target| target.peer))
+        {
+            // A carrier that refuses by one of its addresses is not asked by the others. Phones speak for themselves.
             self.targets.retain(|target| target.peer != failed);
         }
         let worth = matches!(status, 408 | 430 | 500..=599) || self.failover.contains(&status);

@@ -42,6 +42,12 @@ pub(crate) struct Script {
     pub(crate) record_route: Option<String>,
     /// Contact that it claims.
     pub(crate) claims: Option<String>,
+    /// The least that it grants to a REGISTER.
+    pub(crate) min_expires: u32,
+    /// Service-Route in its answers to REGISTER.
+    pub(crate) service_route: Option<String>,
+    /// Where it says in the Via that it sees others.
+    pub(crate) sees: Option<SocketAddr>,
     /// Draw a nonce of its own for every challenge.
     pub(crate) fresh_nonces: bool,
     /// Drop what names this account, as if it had not come.
@@ -69,6 +75,9 @@ impl Default for Script {
             media: None,
             record_route: None,
             claims: None,
+            min_expires: 0,
+            service_route: None,
+            sees: None,
             fresh_nonces: false,
             dislikes: None,
             realm: "lab.test".into(),

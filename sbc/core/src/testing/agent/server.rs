@@ -131,7 +131,27 @@ impl Agent {
                 .with("WWW-Authenticate", challenge)
         } else {
             let expires = message.get("Expires").unwrap_or("3600").to_owned();
+            let asked = message
+                .get("Contact")
+                .and_then(|contact| parameter(contact, "expires"))
+                .unwrap_or(expires.clone());
+            let least = self.script.min_expires;
+            if (1..least).contains(&asked.parse().unwrap()) {
+                let response = self
+                    .reply(from, message, 423, Some("r"))
+                    .with("Min-Expires", least.to_string());
+                return self.send_reply(from, message, &response);
+            }
             let mut response = self.reply(from, message, 200, Some("r"));
+            if let Some(route) = &self.script.service_route {
+                response = response.with("Service-Route", route.clone());
+            }
+            if let Some(seen) = self.script.sees {
+                let seen = format!(";rport={};received={}", seen.port(), seen.ip());
+                let via = response.headers.iter_mut().find(|(name, _)| name == "Via");
+                let (_, via) = via.expect("a Via");
+                *via = via.replace(";rport", &seen);
+            }
             if let Some(contact) = message.get("Contact") {
                 let uri = bracketed(contact);
                 let expires = parameter(contact, "expires").unwrap_or(expires);

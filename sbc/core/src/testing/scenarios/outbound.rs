@@ -121,7 +121,7 @@ fn a_source_has_so_many_contacts_and_no_more() {
 #[test]
 fn a_path_is_kept_and_told_again() {
     let mut world = World::new(225);
-    pbx(&mut world);
+    let pbx = pbx(&mut world);
     let mut phone = Phone::new("198.51.100.10:1024", "1001");
     phone
         .more
@@ -130,6 +130,14 @@ fn a_path_is_kept_and_told_again() {
     let mut phone = phone.registered(&mut world);
     let answer = phone.register(&mut world).unwrap();
     assert_eq!(answer.need("Path"), "<sip:edge.example.net;lr>");
+    let bound = world.agent(pbx).bindings["1001"].clone();
+    world.act(pbx, |agent, now, gateway| {
+        agent.invite(now, gateway, &bound)
+    });
+    world.run(millis(100));
+    let sent = world.sent_to(EXTERNAL);
+    let invite = sent.iter().find(|text| text.starts_with("INVITE"));
+    assert!(invite.unwrap().contains("Route: <sip:edge.example.net;lr>"));
 }
 
 #[test]

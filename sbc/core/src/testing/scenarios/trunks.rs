@@ -124,8 +124,8 @@ fn a_dead_carrier_is_asked_ever_less_often() {
     let mut world = World::with(77, crate::testing::settings());
     world.run(seconds(3600));
     let sent = world.wire.iter().filter(|wire| wire.from_core).count();
-    // Eleven datagrams a try; a try takes 32 s, a wait up to 300 s.
-    assert!((50..200).contains(&sent), "{sent} datagrams in an hour");
+    // Eleven datagrams to each of two addresses, 32 s each; a wait up to 300 s.
+    assert!((100..400).contains(&sent), "{sent} datagrams in an hour");
 }
 
 #[test]
@@ -136,4 +136,100 @@ fn a_redirection_is_not_followed_nor_shown() {
     let pbx = call_out(&mut world);
     world.run(seconds(3));
     assert_eq!(state(&mut world, pbx, 0), State::Failed(480));
+}
+
+/// Trunk 2 with its registration, and a carrier that knows us.
+fn registered_trunk2(seed: u64, change: impl Fn(&mut Script)) -> (World, SocketAddr) {
+    let mut world = World::with(seed, crate::testing::settings());
+    let trunk = trunk2(&mut world);
+    world.agent(trunk).script.realm = "trunk2.test".into();
+    change(&mut world.agent(trunk).script);
+    world.run(seconds(3));
+    (world, trunk)
+}
+
+fn gauge(world: &World, name: &str) -> u64 {
+    let counters = world.core.counters();
+    let found = counters.iter().find(|(have, _)| have == name);
+    found.expect("a gauge").1
+}
+
+#[test]
+fn a_carrier_that_grants_no_less_is_asked_for_more() {
+    let (mut world, trunk) = registered_trunk2(240, |script| script.min_expires = 1_800);
+    assert!(world.agent(trunk).bindings.contains_key("gatehouse"));
+    assert_eq!(gauge(&world, "sbc_trunk_registered{trunk=\"trunk2\"}"), 1);
+    let registers = world.agent(trunk).inbox.len();
+    // Asked for 1800 s, it is not asked again soon.
+    world.run(seconds(1_400));
+    assert_eq!(world.agent(trunk).inbox.len(), registers);
+}
+
+#[test]
+fn a_dead_address_of_a_carrier_is_followed_by_the_next() {
+    let mut world = World::with(241, crate::testing::settings());
+    let accounts = vec!["gatehouse".to_owned()];
+    let second = world.add(
+        "[2001:db8:e::21]:5060",
+        "+49888",
+        Script {
+            accounts,
+            realm: "trunk2.test".into(),
+            ..Script::default()
+        },
+    );
+    world.run(seconds(31));
+    assert_eq!(gauge(&world, "sbc_trunk_registered{trunk=\"trunk2\"}"), 0);
+    // Timer F, and no back-off.
+    world.run(seconds(3));
+    assert!(world.agent(second).bindings.contains_key("gatehouse"));
+}
+
+#[test]
+fn a_carrier_that_refuses_is_asked_again_later_and_later() {
+    let (mut world, trunk) = registered_trunk2(242, |script| script.accounts.clear());
+    let asked = |world: &mut World| world.agent(trunk).inbox.len();
+    assert_eq!(asked(&mut world), 1);
+    world.run(seconds(6 * 60));
+    let soon = asked(&mut world);
+    world.run(seconds(60 * 60));
+    let later = asked(&mut world) - soon;
+    assert!((4..=7).contains(&soon), "{soon}");
+    assert!((11..=25).contains(&later), "{later}");
+    assert!(gauge(&world, "sbc_trunk_registration_failures{trunk=\"trunk2\"}") > 4);
+}
+
+#[test]
+fn calls_go_by_the_service_route_of_the_carrier() {
+    let route = "<sip:edge.trunk2.test;lr>";
+    let (mut world, trunk) =
+        registered_trunk2(243, |script| script.service_route = Some(route.into()));
+    world.agent(trunk).inbox.clear();
+    // Trunk 1 is dead, so the call comes by trunk 2.
+    call_out(&mut world);
+    world.run(seconds(14));
+    let inbox = &world.agent(trunk).inbox;
+    let invite = inbox
+        .iter()
+        .find(|message| message.method() == Some("INVITE"))
+        .expect("an INVITE");
+    assert_eq!(invite.need("Route"), route);
+}
+
+#[test]
+fn the_address_that_a_carrier_sees_becomes_the_contact() {
+    let seen: SocketAddr = "203.0.113.77:6060".parse().unwrap();
+    let (mut world, trunk) = registered_trunk2(244, |script| script.sees = Some(seen));
+    assert_eq!(
+        world.agent(trunk).bindings["gatehouse"],
+        "sip:gatehouse@203.0.113.77:6060"
+    );
+    let inbox = &world.agent(trunk).inbox;
+    let contacts = inbox.last().unwrap().all("Contact");
+    assert_eq!(contacts.len(), 2, "{contacts:?}");
+    assert!(contacts[1].contains("198.51.100.1:5060") && contacts[1].ends_with("expires=0"));
+    // Once is enough.
+    let registers = inbox.len();
+    world.run(seconds(60));
+    assert_eq!(world.agent(trunk).inbox.len(), registers);
 }
