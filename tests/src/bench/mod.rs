@@ -8,6 +8,7 @@
 //! | [`subject`] | our media threads in a process of their own |
 //! | [`rtpengine`] | the peer for media, by its control protocol |
 //! | [`sip`] | calls through our whole sbc and through Kamailio |
+//! | [`register`] | phones that register and refresh through our whole sbc |
 //! | [`product`] | the real sbc program in its sandbox |
 //! | [`firewall`] | a firewall that grants everything |
 //! | [`cpu`] | processor time of a process |
@@ -18,6 +19,7 @@ pub mod firewall;
 pub mod generator;
 pub mod namespace;
 pub mod product;
+pub mod register;
 pub mod relay;
 pub mod rtpengine;
 pub mod sip;

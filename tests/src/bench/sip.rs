@@ -21,11 +21,11 @@ use tempfile::TempDir;
 
 use super::{cpu, product::Product};
 
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CALLER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
-const CALLEE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const SIP: u16 = 5060;
+pub(super) const CALLEE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+pub(super) const SIP: u16 = 5060;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Addresses that the loopback must have.
@@ -289,7 +289,7 @@ fn wait_for_port(ip: Ipv4Addr) -> io::Result<()> {
 }
 
 /// Calls of a trunk go to the PBX.
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let zone = |id, name: &str, kind, address: Ipv4Addr| Zone {
         id: ZoneId(id),
         name: name.to_owned(),

@@ -1,13 +1,14 @@
-//! `gatehouse-bench relay|sip|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
+//! `gatehouse-bench relay|sip|register|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
 //! tests/packages.txt. Prints a table for each bench and one line of JSON at the end.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use e2e::bench::{namespace, relay, sip, subject};
+use e2e::bench::{namespace, register, relay, sip, subject};
 use serde_json::json;
 
 const USAGE: &str = "usage: gatehouse-bench relay [--calls N]... [--seconds N] [--rounds N]
        gatehouse-bench sip [--rate N] [--calls N]
+       gatehouse-bench register [--phones N] [--rounds N]
        gatehouse-bench all";
 
 fn main() -> ExitCode {
@@ -36,9 +37,18 @@ fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
             namespace::enter(&sip::ADDRESSES)?;
             println!("{}", json!({ "sip": sip(options)? }));
         }
+        ["register", options @ ..] => {
+            namespace::enter(&sip::ADDRESSES)?;
+            println!("{}", json!({ "register": register(options)? }));
+        }
         ["all"] => {
             namespace::enter(&sip::ADDRESSES)?;
-            println!("{}", json!({ "relay": relays(&[])?, "sip": sip(&[])? }));
+            let all = json!({
+                "relay": relays(&[])?,
+                "sip": sip(&[])?,
+                "register": register(&[])?,
+            });
+            println!("{all}");
         }
         _ => return Err(USAGE.into()),
     }
@@ -84,4 +94,19 @@ fn sip(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>
         }
     }
     Ok(sip::run(plan)?)
+}
+
+fn register(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let mut plan = register::Plan {
+        phones: 5_000,
+        rounds: 20,
+    };
+    for option in options.chunks(2) {
+        match option {
+            ["--phones", count] => plan.phones = count.parse()?,
+            ["--rounds", count] => plan.rounds = count.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(register::run(plan)?)
 }
