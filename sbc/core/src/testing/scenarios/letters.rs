@@ -43,7 +43,7 @@ pub(super) fn in_dialog(method: &str, from: SocketAddr, message: &Message, numbe
             "Via",
             format!(
                 "SIP/2.0/UDP {from};branch=z9hG4bKin{number}{method}{};rport",
-                message.need("Call-ID")
+                message.need("Call-ID").replace('@', "-")
             ),
         )
         .with("Max-Forwards", "70")
