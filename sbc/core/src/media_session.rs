@@ -396,8 +396,18 @@ impl MediaSession {
                     continue;
                 };
                 if leg.window.is_some_and(|end| end <= cx.now) {
-                    leg.window = None;
-                    leg.rule = leg.signalled_rule();
+                    match leg.next_window(WINDOW_MS) {
+                        // A phone behind a translator that is silent at first: nothing else says where it is. Its host
+                        // is let in until it speaks, or until the call is given up for its silence.
+                        Some(rule) => {
+                            leg.window = Some(cx.now + WINDOW);
+                            leg.rule = Some(rule);
+                        }
+                        None => {
+                            leg.window = None;
+                            leg.rule = leg.signalled_rule();
+                        }
+                    }
                     self.set_pinhole(cx, line, side);
                     self.change(cx, line, side);
                 }

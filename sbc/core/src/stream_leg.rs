@@ -151,6 +151,23 @@ impl StreamLeg {
         }
     }
 
+    /// The rule of another window, for a far end whose description is not believed and whose port is not proved. It has to
+    /// be another rule for the relay to begin anew, so it lasts a millisecond more every second time.
+    pub(crate) fn next_window(&self, window_ms: u32) -> Option<Learn> {
+        let waits = self.proved_rtp.is_none()
+            && self.signalled_rtp().is_none()
+            && self
+                .described
+                .is_some_and(|described| described.rtp.is_some());
+        let host = self.host().filter(|_| waits)?;
+        let again =
+            matches!(self.rule, Some(Learn::Host { window_ms: last, .. }) if last == window_ms);
+        Some(Learn::Host {
+            host,
+            window_ms: window_ms + u32::from(again),
+        })
+    }
+
     /// The relay's rule once the window is closed: what was signalled; port 0, which is nobody's, if that is not believed.
     pub(crate) fn signalled_rule(&self) -> Option<Learn> {
         let nobody = SocketAddr::new(self.host()?, 0);

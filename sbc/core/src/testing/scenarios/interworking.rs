@@ -39,6 +39,27 @@ fn a_phone_behind_a_translator_is_heard_from_its_signalling_host_and_sent_to_onc
 }
 
 #[test]
+fn a_phone_behind_a_translator_that_is_silent_after_the_answer_is_heard_when_it_speaks() {
+    let mut world = World::new(118);
+    pbx(&mut world);
+    let alice = registered_alice(&mut world);
+    world.agent(alice).script.media = Some("10.0.0.5".parse().unwrap());
+    world.mute.push(alice.ip());
+    world.act(alice, |agent, now, gateway| {
+        agent.invite(now, gateway, "sip:1002@lab.test")
+    });
+    world.run(seconds(28));
+    let external = |world: &World| {
+        let mut leases = world.leases.values();
+        leases.find(|lease| lease.zone == EXTERNAL).unwrap().admit
+    };
+    assert_eq!(external(&world), Admit::Host(alice.ip()));
+    world.mute.clear();
+    world.run(seconds(12));
+    assert!(matches!(external(&world), Admit::Peer(peer) if peer.ip() == alice.ip()));
+}
+
+#[test]
 fn a_phones_description_cannot_aim_our_media_at_another_host() {
     let mut world = World::new(111);
     pbx(&mut world);
@@ -51,7 +72,8 @@ fn a_phones_description_cannot_aim_our_media_at_another_host() {
     world.run(seconds(30));
     for lease in world.leases.values().filter(|lease| lease.zone == EXTERNAL) {
         assert_eq!(lease.send_to, None);
-        assert_eq!(lease.admit, Admit::Nobody);
+        // Its own host alone may still prove a port.
+        assert_eq!(lease.admit, Admit::Host(alice.ip()));
     }
 }
 
