@@ -196,8 +196,7 @@ pub(crate) fn found(text: &str, inside: bool) -> Option<String> {
     let others = [
         "secretphone",
         "whatever",
-        "77777",
-        "88888",
+        "77777 88888",
         address(inside),
         ":5099",
     ];

@@ -4,6 +4,7 @@ mod calls;
 mod events;
 mod faults;
 mod hand;
+mod hiding;
 mod hostile;
 mod interworking;
 mod letters;
