@@ -133,8 +133,6 @@ const MEDIA_LINES: &str = "a=%m:%m\r\na=rtpmap:97 %m/8000\r\na=rtpmap:98 opus/48
 pub(crate) struct Marks {
     /// Policies let everything pass that they can.
     pub(crate) open: bool,
-    /// Descriptions come in a multipart beside a part of unknown type.
-    pub(crate) multipart: bool,
     pub(crate) last: u32,
     /// Sender's side, kind of message, field.
     pub(crate) fields: BTreeSet<(bool, String, String)>,
@@ -353,21 +351,6 @@ impl Pen<'_> {
         }
         let body = self.description(&message.body.clone());
         let kind = self.fill("Content-Type", "application/sdp;%m=%m");
-        let (kind, body) = if self.marks.multipart {
-            let unknown = self.fill(
-                "body multipart",
-                "Content-Type: application/x-%m;%m=%m\r\nContent-Disposition: %m;handling=optional\r\n\
-                 Content-ID: <%m@%m>\r\nX-%m: %m\r\n\r\n%m\r\n",
-            );
-            (
-                "multipart/mixed;boundary=b".to_owned(),
-                format!(
-                    "--b\r\nContent-Type: {kind}\r\n\r\n{body}\r\n--b\r\n{unknown}\r\n--b--\r\n"
-                ),
-            )
-        } else {
-            (kind, body)
-        };
         message.headers.retain(|(name, _)| name != "Content-Type");
         *message = message.clone().with_body(&kind, &body);
     }
