@@ -127,6 +127,7 @@ impl Leg {
     /// Make the dialog findable by Call-ID and own tag.
     pub(crate) fn enter(&self, cx: &mut Context, call: u64, side: Side) {
         cx.dialogs.insert(self.name(), (call, side));
+        cx.traces.belongs(self.call_id(), call);
     }
 
     pub(crate) fn leave(&self, cx: &mut Context) {

@@ -126,18 +126,21 @@ impl Traces {
     }
 
     /// A Call-ID belongs to a call: the first one that a call has names its trace, all others join.
-    fn belongs(&mut self, call_id: &str, call: u64) -> Option<u64> {
+    pub(crate) fn belongs(&mut self, call_id: &str, call: u64) -> u64 {
         let serial = match (self.by_call.get(&call), self.by_call_id.get(call_id)) {
             (Some(serial), _) | (None, Some(serial)) => *serial,
-            (None, None) => return None,
+            // A call that nobody's INVITE made: a transfer.
+            (None, None) => self.begin(call_id),
         };
-        let trace = self.traces.get_mut(&serial)?;
+        let Some(trace) = self.traces.get_mut(&serial) else {
+            return serial;
+        };
         trace.call = Some(call);
         self.by_call.insert(call, serial);
         if trace.call_ids.len() < CALL_IDS && trace.call_ids.insert(call_id.to_owned()) {
             self.by_call_id.insert(call_id.to_owned(), serial);
         }
-        Some(serial)
+        serial
     }
 
     fn push(&mut self, serial: u64, step: Step) {
@@ -222,7 +225,7 @@ impl Context {
             .filter(|((have, _), _)| have == call_id)
             .map(|(_, (call, _))| *call);
         let serial = match call {
-            Some(call) => self.traces.belongs(call_id, call),
+            Some(call) => Some(self.traces.belongs(call_id, call)),
             None => self.traces.by_call_id.get(call_id).copied(),
         };
         if serial.is_none() && !self.collector.is_there() {
