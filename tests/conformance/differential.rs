@@ -118,9 +118,14 @@ fn what_left_is_read_alike_by_three_parsers() {
     let kamailio = kamailio(&messages, folder.path());
     let wireshark = wireshark(&messages, folder.path());
     let mut differences = Vec::new();
+    let mut beyond = 0;
     for (index, bytes) in messages.iter().enumerate() {
         for (name, theirs) in [("kamailio", &kamailio), ("wireshark", &wireshark)] {
             let theirs = theirs.get(&index);
+            if name == "wireshark" && is_beyond_wireshark(bytes) {
+                beyond += 1;
+                continue;
+            }
             if own[index].is_none() || theirs != own[index].as_ref() {
                 differences.push(format!(
                     "{name} {theirs:?}\nown {:?}\n{}",
@@ -132,7 +137,7 @@ fn what_left_is_read_alike_by_three_parsers() {
     }
     println!(
         "differential: {} messages that left ({} requests), read by three, {} differences; besides {} refusals that say a \
-         malformed field again",
+         malformed field again, and {beyond} that the dissector does not read to their end",
         messages.len(),
         messages
             .iter()
@@ -147,6 +152,16 @@ fn what_left_is_read_alike_by_three_parsers() {
         differences[..differences.len().min(5)].join("\n---\n"),
         differences.len()
     );
+}
+
+/// The dissector stops at a CSeq whose method is longer than 16 octets.
+fn is_beyond_wireshark(bytes: &[u8]) -> bool {
+    let message = parse(bytes, Framing::Stream, &Limits::default());
+    let method = message.map(|message| match message {
+        Message::Request(request) => request.headers.cseq.method,
+        Message::Response(response) => response.headers.cseq.method,
+    });
+    method.is_ok_and(|method| method.as_str().len() > 16)
 }
 
 // --- what leaves ---------------------------------------------------------------------------------------------------
@@ -582,6 +597,13 @@ fn wireshark(messages: &[Vec<u8>], folder: &Path) -> BTreeMap<usize, Reading> {
             readings.insert(index, std::mem::take(&mut reading));
             index += 1;
         }
+        if attribute(line, "name") == Some("sip.msg_body") {
+            // Its octets are given with what they are taken apart into, so their place is used instead.
+            let number = |name| attribute(line, name).and_then(|text| text.parse::<usize>().ok());
+            if let (Some(at), Some(size)) = (number("pos"), number("size")) {
+                reading.body = packet(&messages[index])[at..at + size].to_vec();
+            }
+        }
         let (Some(name), Some(value)) = (attribute(line, "name"), attribute(line, "value")) else {
             continue;
         };
@@ -593,7 +615,6 @@ fn wireshark(messages: &[Vec<u8>], folder: &Path) -> BTreeMap<usize, Reading> {
             "sip.Call-ID" => &mut reading.call_id,
             "sip.r-uri" | "sip.Status-Code" => &mut reading.start,
             "sip.Content-Length" => &mut reading.content_length,
-            "sip.msg_body" => &mut reading.body,
             _ => continue,
         };
         if slot.is_empty() {
