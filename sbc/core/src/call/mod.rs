@@ -315,7 +315,6 @@ impl Call {
             abandoned: Vec::new(),
         };
         call.a.enter(cx, id, Side::A);
-        cx.call_begins(call.a.call_id(), id);
         call.session_noted(Side::A, start.asked);
         transactions::belongs_to(cx, start.server, id);
         call.exchange = Some(Exchange::new(

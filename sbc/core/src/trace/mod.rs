@@ -238,11 +238,6 @@ impl Context {
         }
     }
 
-    /// A call begins with a request of that Call-ID, which names its ladder.
-    pub(crate) fn call_begins(&mut self, call_id: &str, call: u64) {
-        self.traces.belongs(call_id, call);
-    }
-
     /// Something was decided about the call that a request of that Call-ID makes or belongs to.
     pub(crate) fn decided(&mut self, call_id: &str, what: &str) {
         if let Some(serial) = self.traces.by_call_id.get(call_id).copied() {
