@@ -712,7 +712,7 @@ impl MediaSession {
             send: described.receives,
             clock_hz: described.clock_hz,
             name: *of(side, &self.names),
-            security: leg.security.clone(),
+            security: leg.security.clone().map(Box::new),
         })
     }
 

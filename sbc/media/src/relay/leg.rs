@@ -182,7 +182,7 @@ pub(super) struct Leg {
 impl Leg {
     pub(super) fn new(now: Instant, media: LegMedia, pair: bool) -> Self {
         Self {
-            sealed: media.security.as_ref().and_then(Sealed::new),
+            sealed: media.security.as_deref().and_then(Sealed::new),
             sources: Sources::new(now, media.learn),
             media,
             pair,
@@ -210,7 +210,11 @@ impl Leg {
             self.heard_at = now;
             self.silent_said_at = now;
         }
-        self.sealed = match (&self.media.security, &media.security, self.sealed.take()) {
+        self.sealed = match (
+            self.media.security.as_deref(),
+            media.security.as_deref(),
+            self.sealed.take(),
+        ) {
             (Some(old), Some(new), Some(mut sealed)) => sealed.change(old, new).map(|()| sealed),
             (_, Some(new), None) | (None, Some(new), _) => Sealed::new(new),
             (_, None, _) => None,

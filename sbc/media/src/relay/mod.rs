@@ -133,7 +133,7 @@ pub struct LegMedia {
     pub name: u64,
     /// Keys of both directions; `None`: the leg is in the clear. A leg with keys neither takes nor sends a packet in the
     /// clear.
-    pub security: Option<Security>,
+    pub security: Option<Box<Security>>,
 }
 
 /// From the core to the media threads. Commands for streams of one call are carried out in order.

@@ -23,8 +23,8 @@ const AUTHENTICATION_OCTETS: usize = 20;
 pub(super) enum Cipher {
     /// Counter mode, then HMAC-SHA1 over it.
     Counter {
-        key: EncryptingKey,
-        tag: hmac::Key,
+        key: Box<EncryptingKey>,
+        tag: Box<hmac::Key>,
         salt: [u8; 14],
     },
     /// GCM.
@@ -60,8 +60,8 @@ pub(super) fn derive(master: &MasterKey, kind: Kind) -> Result<Cipher, Unspecifi
     let mut salt = [0; 14];
     stream(master, first + SALT, &mut salt)?;
     Ok(Cipher::Counter {
-        key: counter(key)?,
-        tag: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &*tag),
+        key: Box::new(counter(key)?),
+        tag: Box::new(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &*tag)),
         salt,
     })
 }

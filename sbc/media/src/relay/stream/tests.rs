@@ -500,10 +500,10 @@ fn master(octet: u8) -> MasterKey {
 fn secured(mut leg: LentLeg) -> (LentLeg, Session, Session) {
     let (theirs, ours) = (master(1), master(2));
     let sessions = (Session::new(&theirs).unwrap(), Session::new(&ours).unwrap());
-    leg.media.security = Some(Security {
+    leg.media.security = Some(Box::new(Security {
         inward: theirs,
         outward: ours,
-    });
+    }));
     (leg, sessions.0, sessions.1)
 }
 
