@@ -420,12 +420,13 @@ impl Border {
                         });
                     }
                 }
-                Output::CloseStream { connection } => {
-                    if self.connections.remove(&connection).is_some() {
-                        self.core
-                            .handle(self.now, Input::StreamClosed { connection });
-                    }
+                Output::CloseStream { connection }
+                    if self.connections.remove(&connection).is_some() =>
+                {
+                    self.core
+                        .handle(self.now, Input::StreamClosed { connection });
                 }
+                Output::CloseStream { .. } => {}
                 Output::Broker(request) => self.grant(request),
                 Output::Media(command) => self.media(command),
                 Output::Keyholder(ToKeyholder::Digest { id, .. }) => {

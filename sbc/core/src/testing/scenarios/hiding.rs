@@ -413,6 +413,7 @@ fn search(seed: u64, flows: &[Flow]) -> (usize, u64, usize) {
 type Flow = (&'static str, fn(&mut World));
 
 #[test]
+#[allow(clippy::disallowed_macros, reason = "the figures are told")]
 fn nothing_of_one_side_is_on_the_other() {
     let flows: [Flow; 4] = [
         ("phone calls", phone_calls),

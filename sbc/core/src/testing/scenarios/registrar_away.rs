@@ -154,6 +154,7 @@ struct Waiting {
 /// 10,000 phones come back within two seconds. The PBX gets them at its rate, none is lost, no table overflows, and calls
 /// go on meanwhile.
 #[test]
+#[allow(clippy::disallowed_macros, reason = "the figures are told")]
 fn ten_thousand_phones_after_a_power_cut_are_registered_at_the_rate_of_the_pbx() {
     const COUNT: u32 = 10_000;
     let mut settings = crate::testing::settings();
