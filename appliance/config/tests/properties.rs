@@ -1,6 +1,8 @@
 //! For any document: printing and reading give it back, differences are found key by key, and no text, however hostile,
 //! does more than be refused.
 
+#![allow(clippy::indexing_slicing, reason = "tests may fail loudly")]
+
 use std::net::SocketAddr;
 
 use appliance_config::{
