@@ -22,6 +22,9 @@ use nix::{
 };
 use sandbox::{Child, Launch, Profile, channel::Channel};
 
+/// What init says of the certificate that it has made.
+const FINGERPRINT: &str = "73:AD:15:34:BD:B4:B5:23:79:19:52:59:EC:D2:3D:BA:E1:AB:4F:0D:30:C3:17:30:DB:E2:C7:77:84:A9:7E:F4";
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Init, and the person at the terminal.
@@ -140,6 +143,16 @@ impl Bench {
                     )
                     .expect("sent");
                 }
+                FromChild::Prepare { id, .. } => {
+                    self.tell(
+                        &ToChild::Answer {
+                            id,
+                            result: Ok(FINGERPRINT.into()),
+                        },
+                        false,
+                    )
+                    .expect("sent");
+                }
                 message => self.messages.push(message),
             }
         }
@@ -198,7 +211,7 @@ fn in_its_sandbox_the_console_serves_a_terminal_and_proposes_what_was_typed() {
         ("5/11", "\t192.0.2.1/24\t\t\t\t\r"),
         ("6/11", "\t203.0.113.1/24\t\t\t\t\r"),
         ("7/11", "\t\t\t\r"),
-        ("8/11", "0123456789\t0123456789\t\t\r"),
+        ("8/11", "0123456789ab\t0123456789ab\t\t\r"),
         ("9/11", "example.org\t192.0.2.10\t\t100-199\t\t\r"),
         ("10/11", "\t\t\t\t\t\t\t\r"),
     ];
@@ -207,6 +220,7 @@ fn in_its_sandbox_the_console_serves_a_terminal_and_proposes_what_was_typed() {
         bench.keys(keys);
     }
     bench.sees("Please read");
+    bench.sees("[ Confirm: put");
     bench.keys("\t\r");
     bench.until("proposal", |bench| {
         bench

@@ -158,7 +158,7 @@ fn the_disk_starts_through_firmware_and_boot_loader() {
     qemu::prepare(&options, false).unwrap();
     let machine = qemu::machine(&options, false);
     let mut limited = command("timeout");
-    limited.arg("120").arg(machine.get_program());
+    limited.arg("300").arg(machine.get_program());
     // Forwarded ports may be taken on the machine that tests; this start needs none.
     let words: Vec<String> = machine
         .get_args()
