@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab lab-net lab-down lab-status lab-peers lab-pki bench fuzz soak image deps build e2e qemu
+.PHONY: help run test check lab lab-net lab-down lab-status lab-peers lab-pki bench fuzz soak interop image deps build e2e qemu
 
 TARGET := x86_64-unknown-linux-gnu
 OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)
@@ -75,6 +75,10 @@ bench: build ## the promised figures beside a peer, as ratios
 
 fuzz: deps ## replay the corpora, then search (FUZZ_SECONDS per target, 60 unless told)
 	tests/fuzz/run $${FUZZ_SECONDS:-60}
+
+interop: build ## telephones of different makers over each transport and family; the table in target/lab/interop.md
+	$(CARGO) test -p e2e --no-run
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_INTEROP="$${GATEHOUSE_INTEROP:-all}" $(CARGO) test -p e2e --test lab telephones
 
 soak: build ## the long runs: 100,000 random commits on real nftables
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release $(REMAP) -p firewall --test ruleset_commits -- --nocapture

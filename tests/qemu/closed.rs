@@ -85,11 +85,15 @@ fn from_power_on(house: &House) {
 /// What the guest may ever put on a link: an answer of the one service there, echo, neighbour discovery, and outside its own
 /// registration with the carrier. Nothing with somebody else's source.
 fn may_be(zone: &str, kind: Kind) -> bool {
-    let port = if zone == "management" { 8443 } else { 5060 };
+    let ports: &[u16] = match zone {
+        "management" => &[8443],
+        "external" => &[5060, 5061, 443],
+        _ => &[5060],
+    };
     match kind {
         Kind::Neighbour | Kind::Echo => true,
         // A service may end a connection that it took, by a reset too; no other port says anything.
-        Kind::Accept(from) | Kind::Tcp(from) | Kind::Reset(from) => from == port,
+        Kind::Accept(from) | Kind::Tcp(from) | Kind::Reset(from) => ports.contains(&from),
         Kind::Udp(from) => zone != "management" && from == 5060,
         Kind::Icmp(_) | Kind::Passed(_) | Kind::Unknown(_) => false,
     }

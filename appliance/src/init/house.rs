@@ -531,6 +531,9 @@ impl House {
                     self.refuse_console(id, &format!("{command:?}"));
                 }
             }
+            (Role::Management, FromChild::Figures { calls, bans }) => {
+                self.figures = Some((calls, bans));
+            }
             (Role::Console, FromChild::LogIn { id, password }) => self.log_in(id, password, now),
             (Role::Console, FromChild::Prepare { id, document }) => self.prepare(id, &document),
             (Role::Firewall, FromChild::NetworkTested { id, probes }) => {

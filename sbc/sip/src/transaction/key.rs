@@ -6,7 +6,7 @@ use crate::headers::{CallId, Via};
 use crate::message::Request;
 use crate::method::Method;
 use crate::text::Text;
-use crate::uri::{Host, HostPort};
+use crate::uri::{Host, HostPort, Uri};
 
 /// Key of a client transaction: branch and method of CSeq.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,13 +134,15 @@ fn folded(sent_by: &HostPort) -> HostPort {
     }
 }
 
-/// What a request that came by two ways has twice: Call-ID, tag of From, CSeq. RFC 3261 §8.2.2.2.
+/// What a request that came by two ways has twice: Call-ID, tag of From, CSeq (RFC 3261 §8.2.2.2), and the Request-URI: a
+/// proxy in front of us forks one call to several telephones that all registered through us, each a user agent of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeKey {
     call_id: CallId,
     from_tag: Option<Text>,
     cseq: u32,
     method: Method,
+    uri: Uri,
 }
 
 impl MergeKey {
@@ -155,6 +157,7 @@ impl MergeKey {
             from_tag: headers.from.tag().cloned(),
             cseq: headers.cseq.number,
             method: request.method.clone(),
+            uri: request.uri.clone(),
         })
     }
 
@@ -163,6 +166,7 @@ impl MergeKey {
         Self {
             call_id: self.call_id.detached(),
             from_tag: self.from_tag.as_ref().map(Text::detached),
+            uri: self.uri.detached(),
             ..self
         }
     }

@@ -42,6 +42,9 @@ pub enum ServerEnd {
     Unanswered,
 }
 
+/// Copies of one request that are answered although they come sooner than any timer makes them.
+const SOON: u8 = 3;
+
 /// One server transaction.
 #[derive(Debug)]
 pub(super) struct ServerTransaction {
@@ -55,6 +58,8 @@ pub(super) struct ServerTransaction {
     last: Option<Vec<u8>>,
     /// When a response was sent last.
     sent_at: Option<Instant>,
+    /// Copies that were answered sooner than any client repeats itself.
+    soon: u8,
     to_tag: Option<Text>,
     trying_at: Option<Instant>,
     interval: Duration,
@@ -82,6 +87,7 @@ impl ServerTransaction {
             },
             last: None,
             sent_at: None,
+            soon: 0,
             trying_at: invite.then(|| now + TRYING_AFTER),
             interval: timers.t1,
             resend_at: None,
@@ -105,16 +111,22 @@ impl ServerTransaction {
         self.to_tag.as_ref()
     }
 
-    /// The request came again; gives what is sent again. Nothing where a response was sent this moment: a copy made by the
-    /// network, or one of a storm; no timer of a client makes two so soon.
+    /// The request came again; gives what is sent again (RFC 3261 §17.2). A few times where a response was sent this moment:
+    /// then it is a copy made by the network, or one of a storm; no timer of a client makes two so soon.
     pub(super) fn handle_retransmission(&mut self, now: Instant) -> Option<Vec<u8>> {
         let quiet = self.timers.t1 / 5;
         let just_sent = self
             .sent_at
             .is_some_and(|at| now.saturating_duration_since(at) < quiet);
+        if just_sent {
+            if self.soon >= SOON {
+                return None;
+            }
+            self.soon += 1;
+        }
         // RFC 6026 §7.1: in Accepted it is taken in; the user repeats its 2xx by itself.
         match self.state {
-            ServerState::Proceeding | ServerState::Completed if !just_sent => {
+            ServerState::Proceeding | ServerState::Completed => {
                 self.sent_at = Some(now);
                 self.last.clone()
             }

@@ -28,7 +28,7 @@ pub(super) fn start(line: &Line<'_>, folder: &Path) -> io::Result<(Box<dyn Hands
         format!(
             "[sip]\nsip_port={}\nsip_tcp_port={}\nsip_tls_port={}\nbind_address={}\ndefault_proxy=0\n\
              register_only_when_network_is_up=0\nguess_hostname=1\nuse_ipv6={six}\nmedia_encryption=none\n\
-             root_ca={}\nverify_server_certs=1\nverify_server_cn=1\n\
+             root_ca={}\nverify_server_certs=1\nverify_server_cn=0\n\
              [rtp]\naudio_rtp_port=21000\n\
              [proxy_0]\nreg_proxy=<sip:{server};transport={over}>\nreg_route=<sip:{server};transport={over};lr>\n\
              reg_identity=<sip:{number}@lab.test>\nreg_expires=300\nreg_sendregister=1\npublish=0\n\
