@@ -141,6 +141,8 @@ fn port(number: usize) -> String {
 /// The fingerprint that the page shows before anything is confirmed.
 fn review(machine: &Machine) -> String {
     machine.sees("Review").sees("11/11").sees("Please read");
+    // Key and certificate are made meanwhile; the button stands when they are there.
+    machine.wait_for("[ Confirm", Duration::from_secs(60));
     let mut seen = String::new();
     for _ in 0..8 {
         seen.push_str(&machine.screen());
