@@ -694,6 +694,7 @@ impl Registration {
         let answered = self.gate.answered;
         self.gate = Gate::new(cx.now);
         self.gate.answered = answered;
+        self.registrar_changed(cx);
     }
 
     /// Old entries of the rate tables go.
