@@ -61,6 +61,9 @@ fn matrix(lab: &Lab) {
                     registrar: address(product),
                     tone_hz: TONES.0,
                 };
+                if !wanted(&outside) {
+                    continue;
+                }
                 api::reset(&lab.names);
                 rows.extend(pair(lab, &outside, &within));
             }
