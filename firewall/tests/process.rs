@@ -12,14 +12,14 @@ mod support;
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use broker_proto::{
     Role,
-    broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
+    broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, Refusal, ToBroker},
     control::{ChannelKind, FromChild, ToChild},
     encode,
     settings::{Transport, ZoneId},
@@ -430,7 +430,7 @@ fn a_silent_sbc_hears_and_says_nothing_by_its_listener_until_it_speaks_again() {
 }
 
 #[test]
-fn a_firewall_that_is_killed_leaves_the_rules_and_its_successor_no_pinhole() {
+fn a_firewall_that_is_killed_leaves_the_rules_and_no_pinhole_until_a_socket_is_offered_again() {
     if !is_root("process restart") {
         return;
     }
@@ -479,6 +479,35 @@ fn a_firewall_that_is_killed_leaves_the_rules_and_its_successor_no_pinhole() {
         socket.recv(&mut [0; 8]).unwrap_err().kind(),
         io::ErrorKind::WouldBlock
     );
+    // Offered to it, it is a media socket again; a listener, whatever is said of it, is none.
+    let adopt = ToBroker::AdoptMedia {
+        id: ID,
+        lease: LeaseId(5),
+        zone: ZONE,
+        rtp: both("198.51.100.10:4000".parse().unwrap()),
+        rtcp: Flow::default(),
+        ttl_seconds: 60,
+    };
+    let adopt = encode(&adopt).unwrap();
+    let listen = ToBroker::Listen {
+        id: ID,
+        zone: ZONE,
+        transport: Transport::Udp,
+        port: 5060,
+    };
+    let (_, listener) = ask(&again, &listen);
+    again.send(&adopt, &[listener[0].as_fd()]).unwrap();
+    let not_media = FromBroker::Refused {
+        id: ID,
+        reason: Refusal::NotPermitted,
+    };
+    assert_eq!(receive::<FromBroker>(&again).0, not_media);
+    again.send(&adopt, &[socket.as_fd()]).unwrap();
+    assert_eq!(receive::<FromBroker>(&again).0, FromBroker::Done { id: ID });
+    alice.send_to(&rtp_packet(3), rtp).unwrap();
+    assert_eq!(datagram(&socket), Some(rtp_packet(3)));
+    socket.send(&rtp_packet(4)).unwrap();
+    assert_eq!(datagram(&alice), Some(rtp_packet(4)));
     house.stop();
 }
 

@@ -1,6 +1,12 @@
 //! A message channel to another process as the signalling thread uses it: asynchronous to read, bounded to write.
 
-use std::{cell::RefCell, collections::VecDeque, io, os::fd::OwnedFd, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use broker_proto::{MAX_MESSAGE, decode, encode};
 use sandbox::channel::Channel;
@@ -78,6 +84,26 @@ impl Link {
         waiting.octets += bytes.len();
         waiting.messages.push_back(bytes);
         Ok(())
+    }
+
+    /// Sends with descriptors beside it, or not at all: `Full` says that there is no room at the moment.
+    ///
+    /// # Errors
+    /// `Full` when others wait or the far end has no room, `Io` when it is gone, `Protocol` for a message that is too long.
+    pub fn send_with<T: serde::Serialize>(
+        &self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), LinkError> {
+        let bytes = encode(message)?;
+        if !self.waiting.borrow().messages.is_empty() {
+            return Err(LinkError::Full);
+        }
+        match self.channel.get_ref().send(&bytes, descriptors) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(LinkError::Full),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends what waits, as far as the far end has room.

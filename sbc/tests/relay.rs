@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker_proto::{broker::Flow, settings::ZoneId};
 use sbc::media::{lease::Leases, pool::Pool};
 use sbc_media::relay::{
     Component, Failure, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
@@ -70,7 +71,13 @@ impl House {
                 socket.set_nonblocking(true).unwrap();
             }
             leases
-                .keep(lease, false, true, sockets.map(OwnedFd::from).into())
+                .keep(
+                    lease,
+                    (ZoneId(0), Flow::default()),
+                    false,
+                    true,
+                    sockets.map(OwnedFd::from).into(),
+                )
                 .unwrap();
             ports
         });
@@ -335,7 +342,13 @@ fn a_leg_that_moves_to_another_lease_is_heard_there_and_no_longer_here() {
     let port = address(&single);
     house
         .leases
-        .keep(3, false, false, vec![single.into()])
+        .keep(
+            3,
+            (ZoneId(0), Flow::default()),
+            false,
+            false,
+            vec![single.into()],
+        )
         .unwrap();
     let mut moved = alice.leg(3);
     moved.send_rtcp_to = moved.send_to;

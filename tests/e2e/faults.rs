@@ -16,7 +16,7 @@ pub const TESTS: &[LabTest] = &[
         others_die,
     ),
     (
-        "after_the_death_of_the_firewall_process_service_comes_back",
+        "a_call_outlives_the_death_of_the_firewall_and_service_comes_back",
         firewall_dies,
     ),
     ("a_stopped_sbc_is_cut_off_and_replaced", sbc_stops),
@@ -58,17 +58,25 @@ fn others_die(lab: &Lab) {
 }
 
 fn firewall_dies(lab: &Lab) {
+    let mut parties = Parties::new(&lab.names);
+    let mut call = parties.connect();
+    parties.talk(&call, Duration::from_millis(500));
     let pid = product::pid_of("firewall").expect("the firewall runs");
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     assert!(
         restarted("firewall", pid),
         "the firewall was not started again"
     );
-    let parties = Parties::new(&lab.names);
     assert!(
         answers_again(&parties),
         "no service after the firewall's death"
     );
+    // Its successor took the media back: both hear each other, and hang up as ever.
+    parties.talk(&call, Duration::from_millis(700));
+    parties.trunk.send_in(&mut call.caller, "BYE", "", "");
+    let bye = parties.pbx.expect_request("BYE");
+    parties.pbx.respond(&bye, "200 OK", "", "", "");
+    let _ = parties.trunk.expect_status(200);
     let ready = api::eventually(Duration::from_secs(15), || {
         api::request(&lab.names, "GET", "/healthz", None).is_ok_and(|answer| answer.status == 200)
     });

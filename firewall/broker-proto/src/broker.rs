@@ -10,7 +10,7 @@ use crate::{
     settings::{Settings, Transport, ZoneId},
 };
 
-/// Name of a lent media socket (pair). Drawn by the firewall, never used twice in one life of the firewall.
+/// Name of a lent media socket (pair). Drawn by the firewall, never for two in one life of the firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaseId(pub u64);
 
@@ -121,6 +121,22 @@ pub enum ToBroker {
         /// Whose.
         lease: LeaseId,
     },
+    /// After the firewall itself began anew: a lent media socket (or pair), which comes beside this request, back into its
+    /// books under its old name. What the socket is, the kernel says; the flows are checked as those of `LatchMedia`.
+    AdoptMedia {
+        /// Pairs the answer.
+        id: RequestId,
+        /// Its name until now, and from now on.
+        lease: LeaseId,
+        /// Zone whose address the socket has.
+        zone: ZoneId,
+        /// RTP (and everything else on a single socket).
+        rtp: Flow,
+        /// RTCP of a pair; ignored for a single socket.
+        rtcp: Flow,
+        /// Seconds until the lease ends by itself unless renewed; capped by the firewall.
+        ttl_seconds: u32,
+    },
     /// A connected socket to a configured trunk, registrar, NTP server or the like.
     Connect {
         /// Pairs the answer.
@@ -197,7 +213,7 @@ pub enum FromBroker {
         /// Far end.
         peer: SocketAddr,
     },
-    /// Answer to `LatchMedia`, `RenewMedia`, `CloseMedia`, `Ban`: done, and the kernel has it.
+    /// Answer to `LatchMedia`, `RenewMedia`, `CloseMedia`, `AdoptMedia`, `Ban`: done, and the kernel has it.
     Done {
         /// Of the request.
         id: RequestId,

@@ -16,7 +16,7 @@ use broker_proto::{
 };
 
 use super::{
-    kernel::{Binding, Kernel},
+    kernel::{Binding, Kernel, Lent},
     permissions::{
         Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
         ZonePermissions,
@@ -66,7 +66,8 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    fn make(&self, binding: &Binding) -> FakeSocket {
+    /// A socket that an earlier firewall lent.
+    pub(crate) fn make(&self, binding: &Binding) -> FakeSocket {
         FakeSocket {
             binding: binding.clone(),
             world: Rc::clone(&self.world),
@@ -131,6 +132,13 @@ impl Kernel for Fake {
 
     fn local(&mut self, socket: &FakeSocket) -> io::Result<SocketAddr> {
         Ok(SocketAddr::new(socket.binding.local.ip(), 40_000))
+    }
+
+    fn lent(&mut self, socket: &FakeSocket) -> io::Result<Lent> {
+        Ok(Lent {
+            binding: socket.binding.clone(),
+            aimed: None,
+        })
     }
 
     fn aim(

@@ -24,6 +24,15 @@ pub struct Binding {
     pub receive_buffer: usize,
 }
 
+/// What the kernel says of a UDP socket that somebody else had in his hands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// Its purpose, as it was fixed when it was made.
+    pub binding: Binding,
+    /// The peer that it is connected to.
+    pub aimed: Option<SocketAddr>,
+}
+
 /// The kernel.
 pub trait Kernel {
     /// A socket. Dropping it closes this copy.
@@ -77,6 +86,12 @@ pub trait Kernel {
     /// # Errors
     /// As the system says.
     fn local(&mut self, socket: &Self::Socket) -> io::Result<SocketAddr>;
+
+    /// What a socket is that comes back from a process.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but a bound UDP socket; otherwise as the system says.
+    fn lent(&mut self, socket: &Self::Socket) -> io::Result<Lent>;
 
     /// Connects a bound UDP socket to its one peer, or with `None` frees it for all; every copy of it.
     ///

@@ -59,6 +59,16 @@ pub struct Wish {
     pub(super) ttl_seconds: u32,
 }
 
+/// What `AdoptMedia` asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub(super) lease: LeaseId,
+    pub(super) zone: ZoneId,
+    /// RTP, RTCP of a pair.
+    pub(super) flows: [Flow; 2],
+    pub(super) ttl_seconds: u32,
+}
+
 /// One socket of a lease.
 #[derive(Debug)]
 struct MediaSocket<S> {
@@ -167,20 +177,7 @@ impl<K: Kernel> Broker<K> {
         if wish.ttl_seconds == 0 {
             return Err(Refusal::OutOfRange);
         }
-        let bounds = &self.permissions.bounds;
-        let leases = bounds
-            .calls
-            .saturating_mul(LEASES_PER_CALL)
-            .saturating_add(SPARE_LEASES);
-        let (leases, sockets) = (
-            usize::try_from(leases),
-            usize::try_from(bounds.media_sockets),
-        );
-        let full = self.leases.len() >= leases.unwrap_or(usize::MAX)
-            || self.leases.ports.len() + 1 + usize::from(wish.pair) > sockets.unwrap_or(usize::MAX);
-        if full {
-            return Err(Refusal::Quota);
-        }
+        self.room_for(1 + usize::from(wish.pair))?;
         let zone = self.permissions.zone(wish.zone)?;
         let range = zone.media.as_ref().ok_or(Refusal::NotConfigured)?.ports;
         let mut addresses = zone.addresses.iter().copied();
@@ -220,14 +217,9 @@ impl<K: Kernel> Broker<K> {
             latches,
         };
 
-        if !self.leases.suspended {
-            let changes: Vec<Change> = adds(lease.elements(), now, ends).collect();
-            self.apply(now, &changes).map_err(|_| Refusal::System)?;
-        }
-        for socket in &mut lease.sockets {
-            aim(&mut self.kernel, socket);
-        }
-        let name = self.enter_lease(lease);
+        self.admit_lease(now, &mut lease)?;
+        let name = self.name_lease();
+        self.enter_lease(name, lease);
         let Some(lease) = self.leases.table.get(&name) else {
             return Err(Refusal::System);
         };
@@ -246,6 +238,95 @@ impl<K: Kernel> Broker<K> {
             .map(|socket| Rc::clone(&socket.socket))
             .collect();
         self.lend(role, message, sockets);
+        Ok(())
+    }
+
+    /// Takes sockets back that an earlier life of this process lent. No claim is believed: a mark is what nobody but this
+    /// process can have set, so whatever has the mark, the device and an address and port of a media socket is one.
+    pub(super) fn adopt_media(
+        &mut self,
+        now: Instant,
+        claim: &Claim,
+        sockets: Vec<K::Socket>,
+    ) -> Result<(), Refusal> {
+        let count = sockets.len();
+        let known = self.leases.table.contains_key(&claim.lease);
+        if claim.ttl_seconds == 0 || !(1..=2).contains(&count) || known {
+            return Err(Refusal::OutOfRange);
+        }
+        self.room_for(count)?;
+        let zone = self.permissions.zone(claim.zone)?;
+        let (first, last) = zone.media.as_ref().ok_or(Refusal::NotConfigured)?.ports;
+        let mut adopted: Vec<MediaSocket<K::Socket>> = Vec::new();
+        for (socket, flow) in sockets.into_iter().zip(claim.flows) {
+            let lent = self.kernel.lent(&socket).map_err(|_| Refusal::OutOfRange)?;
+            let Binding {
+                ref device,
+                local,
+                mark,
+                ..
+            } = lent.binding;
+            let follows = adopted.last().is_none_or(|rtp| {
+                let rtp = rtp.binding.local;
+                rtp.ip() == local.ip()
+                    && rtp.port() % 2 == 0
+                    && rtp.port().checked_add(1) == Some(local.port())
+            });
+            let is_media = mark == mark::MEDIA
+                && *device == zone.device
+                && zone.addresses.contains(&local.ip())
+                && (first..=last).contains(&local.port());
+            if !is_media || !follows || self.leases.ports.contains(&local) {
+                return Err(Refusal::NotPermitted);
+            }
+            self.permissions
+                .vet_flow(claim.zone, family_of(local.ip()), &flow)?;
+            adopted.push(MediaSocket {
+                socket: Rc::new(socket),
+                binding: lent.binding,
+                flow,
+                aimed: lent.aimed,
+            });
+        }
+        let rtp = adopted.first().ok_or(Refusal::OutOfRange)?;
+        let ttl_seconds = claim.ttl_seconds.min(MAX_TTL_SECONDS);
+        let mut lease = Lease {
+            zone: zone.name.clone(),
+            family: family_of(rtp.binding.local.ip()),
+            sockets: adopted,
+            ends: now + Duration::from_secs(u64::from(ttl_seconds)),
+            latches: Bucket::new(now, LATCH_RATE.0, LATCH_RATE.1),
+        };
+        self.admit_lease(now, &mut lease)?;
+        self.enter_lease(claim.lease, lease);
+        Ok(())
+    }
+
+    /// Whether as many sockets more may be lent.
+    fn room_for(&self, sockets: usize) -> Result<(), Refusal> {
+        let bounds = &self.permissions.bounds;
+        let leases = bounds
+            .calls
+            .saturating_mul(LEASES_PER_CALL)
+            .saturating_add(SPARE_LEASES);
+        let most = |bound| usize::try_from(bound).unwrap_or(usize::MAX);
+        if self.leases.len() >= most(leases)
+            || self.leases.ports.len() + sockets > most(bounds.media_sockets)
+        {
+            return Err(Refusal::Quota);
+        }
+        Ok(())
+    }
+
+    /// Opens the pinhole of a lease that is not entered yet.
+    fn admit_lease(&mut self, now: Instant, lease: &mut Lease<K::Socket>) -> Result<(), Refusal> {
+        if !self.leases.suspended {
+            let changes: Vec<Change> = adds(lease.elements(), now, lease.ends).collect();
+            self.apply(now, &changes).map_err(|_| Refusal::System)?;
+        }
+        for socket in &mut lease.sockets {
+            aim(&mut self.kernel, socket);
+        }
         Ok(())
     }
 
@@ -465,19 +546,26 @@ impl<K: Kernel> Broker<K> {
         }
     }
 
-    fn enter_lease(&mut self, lease: Lease<K::Socket>) -> LeaseId {
+    fn name_lease(&mut self) -> LeaseId {
         if self.leases.next == 0 {
             // Begins anywhere, so that a name from before a restart of the firewall means nothing.
             self.leases.next = self.random.random_range(1..u64::MAX / 2);
         }
-        let id = LeaseId(self.leases.next);
-        self.leases.next += 1;
+        loop {
+            let name = LeaseId(self.leases.next);
+            self.leases.next += 1;
+            if !self.leases.table.contains_key(&name) {
+                return name;
+            }
+        }
+    }
+
+    fn enter_lease(&mut self, id: LeaseId, lease: Lease<K::Socket>) {
         self.leases.ends.insert((lease.ends, id));
         self.leases
             .ports
             .extend(lease.sockets.iter().map(|socket| socket.binding.local));
         self.leases.table.insert(id, lease);
-        id
     }
 
     /// Binds a port, or an even port and the next, drawn from those that are free.

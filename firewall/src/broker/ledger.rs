@@ -27,6 +27,7 @@ pub const fn kind(request: &ToBroker) -> &'static str {
         ToBroker::LatchMedia { .. } => "latch-media",
         ToBroker::RenewMedia { .. } => "renew-media",
         ToBroker::CloseMedia { .. } => "close-media",
+        ToBroker::AdoptMedia { .. } => "adopt-media",
         ToBroker::Connect { .. } => "connect",
         ToBroker::Ban { .. } => "ban",
         ToBroker::Health { .. } => "health",

@@ -14,7 +14,7 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::kernel::{Binding, Kernel};
+use super::kernel::{Binding, Kernel, Lent};
 use crate::{
     netlink::{self, Change},
     nftables::names::{Set, SetFamily, mark},
@@ -89,6 +89,26 @@ impl Kernel for Linux {
 
     fn local(&mut self, socket: &OwnedFd) -> io::Result<SocketAddr> {
         address(&SockRef::from(socket).local_addr()?)
+    }
+
+    fn lent(&mut self, socket: &OwnedFd) -> io::Result<Lent> {
+        let socket = SockRef::from(socket);
+        if socket.r#type()? != Type::DGRAM || socket.protocol()? != Some(Protocol::UDP) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let device = socket.device()?.unwrap_or_default();
+        let binding = Binding {
+            device: String::from_utf8(device).map_err(|_| io::ErrorKind::InvalidInput)?,
+            local: address(&socket.local_addr()?)?,
+            mark: socket.mark()?,
+            receive_buffer: socket.recv_buffer_size()?,
+        };
+        let aimed = match socket.peer_addr() {
+            Ok(peer) => Some(address(&peer)?),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Lent { binding, aimed })
     }
 
     fn aim(

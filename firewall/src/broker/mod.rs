@@ -274,11 +274,22 @@ impl<K: Kernel> Broker<K> {
 
     /// A request of an attached process.
     pub fn request(&mut self, now: Instant, role: Role, request: &ToBroker) {
+        self.request_with(now, role, request, Vec::new());
+    }
+
+    /// A request of an attached process with the sockets that came beside it: `AdoptMedia` alone has any.
+    pub fn request_with(
+        &mut self,
+        now: Instant,
+        role: Role,
+        request: &ToBroker,
+        sockets: Vec<K::Socket>,
+    ) {
         if !self.is_within_budget(now, role) {
             return self.outputs.push_back(Output::Expel(role));
         }
         let what = ledger::kind(request);
-        match self.decide(now, role, request) {
+        match self.decide(now, role, request, sockets) {
             Ok(()) => self.ledger.count(role.name(), what, "granted"),
             Err(reason) => {
                 let detail = || ban::sanitise(&format!("{request:?}"));
@@ -446,7 +457,13 @@ impl<K: Kernel> Broker<K> {
         within
     }
 
-    fn decide(&mut self, now: Instant, role: Role, request: &ToBroker) -> Result<(), Refusal> {
+    fn decide(
+        &mut self,
+        now: Instant,
+        role: Role,
+        request: &ToBroker,
+        sockets: Vec<K::Socket>,
+    ) -> Result<(), Refusal> {
         if !may_ask(role, request) {
             return Err(Refusal::NotPermitted);
         }
@@ -510,6 +527,23 @@ impl<K: Kernel> Broker<K> {
             }
             ToBroker::CloseMedia { id, lease } => {
                 self.close_media(now, lease)?;
+                self.done(role, id)
+            }
+            ToBroker::AdoptMedia {
+                id,
+                lease,
+                zone,
+                rtp,
+                rtcp,
+                ttl_seconds,
+            } => {
+                let claim = lease::Claim {
+                    lease,
+                    zone,
+                    flows: [rtp, rtcp],
+                    ttl_seconds,
+                };
+                self.adopt_media(now, &claim, sockets)?;
                 self.done(role, id)
             }
             ToBroker::Connect {

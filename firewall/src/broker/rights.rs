@@ -30,6 +30,8 @@ pub(super) fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, 
         ("renew-media", open * 4, of_calls.max(open * 8)),
         // Closing is never refused for its rate before it is a flood: it takes rights away.
         ("close-media", open * 8, of_calls.max(open * 16)),
+        // All at once, after this process began anew.
+        ("adopt-media", open, of_calls.max(open * 2)),
         ("connect", 20, 64),
         ("ban", 100, 500),
         ("health", 200, 400),
@@ -57,6 +59,7 @@ pub(super) const fn id(request: &ToBroker) -> Option<RequestId> {
         | ToBroker::LatchMedia { id, .. }
         | ToBroker::RenewMedia { id, .. }
         | ToBroker::CloseMedia { id, .. }
+        | ToBroker::AdoptMedia { id, .. }
         | ToBroker::Connect { id, .. }
         | ToBroker::Ban { id, .. } => Some(*id),
         ToBroker::Health { .. } => None,

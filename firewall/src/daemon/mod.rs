@@ -31,7 +31,7 @@ use std::{
 
 use broker_proto::{
     MAX_MESSAGE, Role,
-    broker::FromBroker,
+    broker::{FromBroker, ToBroker},
     control::{ChannelKind, FromChild, ToChild},
     decode, encode,
     journal::{Record, Severity, ToJournal},
@@ -340,8 +340,12 @@ impl Daemon {
                 return self.condemn(now, role);
             }
             match decode(bytes) {
-                Ok(request) if received.descriptors.is_empty() => {
-                    self.broker.request(now, role, &request)
+                Ok(request)
+                    if received.descriptors.is_empty()
+                        || matches!(request, ToBroker::AdoptMedia { .. }) =>
+                {
+                    self.broker
+                        .request_with(now, role, &request, received.descriptors);
                 }
                 Ok(_) => {
                     self.broker

@@ -1,7 +1,12 @@
 //! Elements of the table's sets: a list of changes becomes one transaction of nf_tables, so that it happens whole or not
 //! at all and no packet sees half of it. Keys are laid out as `nftables::names` says. Called by the broker's kernel.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    time::Duration,
+};
 
 use crate::nftables::names::{Set, SetFamily, TABLE};
 
@@ -170,9 +175,10 @@ impl Socket {
     /// # Errors
     /// `NotFound`: no such table or set.
     pub fn elements(&mut self, set: Set, family: SetFamily) -> io::Result<Vec<Vec<u8>>> {
-        let mut keys = Vec::new();
+        // While the kernel makes a set's table larger, a walk through it may meet an element twice.
+        let mut keys = BTreeSet::new();
         self.items(set, family, |item| keys.extend(key_of(item)))?;
-        Ok(keys)
+        Ok(keys.into_iter().collect())
     }
 
     /// Keys of the elements of a set that end by themselves, as octets, and the time that is left to each.
@@ -184,14 +190,14 @@ impl Socket {
         set: Set,
         family: SetFamily,
     ) -> io::Result<Vec<(Vec<u8>, Duration)>> {
-        let mut all = Vec::new();
+        let mut all = BTreeMap::new();
         self.items(set, family, |item| {
             let left = attributes(item)
                 .find(|(kind, _)| *kind == ELEMENT_EXPIRATION)
                 .map(|(_, milliseconds)| Duration::from_millis(number64(milliseconds)));
             all.extend(key_of(item).zip(left));
         })?;
-        Ok(all)
+        Ok(all.into_iter().collect())
     }
 
     /// Calls `visit` with the attributes of each element of a set.

@@ -576,7 +576,8 @@ impl Core {
         }
     }
 
-    /// The firewall is gone: what was asked will not be answered. Leases are not known to be gone; their renewal tells.
+    /// The firewall is gone: what was asked will not be answered. Its successor takes leases back with the flows that were
+    /// asked for last; of those that it does not take, `LeaseEnded` tells.
     fn broker_lost(&mut self) {
         self.cx.surroundings.deaf();
         for (id, purpose) in self.cx.requests.all_lost() {
@@ -586,13 +587,18 @@ impl Core {
                         call.media_refused(&mut self.cx, broker_proto::broker::Refusal::Closed);
                     }
                 }
+                Purpose::LatchMedia { call } => {
+                    if let Some(call) = self.calls.get_mut(&call) {
+                        call.latched(&mut self.cx);
+                    }
+                }
                 Purpose::Connect => {
                     for client in self.cx.connections.refused(self.cx.now, id) {
                         transactions::unreachable(&mut self.cx, client);
                     }
                 }
                 Purpose::Collector => self.cx.collector_refused(),
-                _ => {}
+                Purpose::Listen(..) | Purpose::RenewMedia { .. } | Purpose::CloseMedia => {}
             }
         }
     }

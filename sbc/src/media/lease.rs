@@ -1,8 +1,15 @@
 //! Lent media sockets by lease. The signalling thread keeps them from `MediaOpened` until the lease is closed; a media
-//! thread shares those of its streams.
+//! thread shares those of its streams. A firewall that began anew knows none of them: until it has taken one back, the
+//! lease is an orphan, whose pinhole is closed and whose sockets stay.
 
-use std::{collections::BTreeMap, net::UdpSocket, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::UdpSocket,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
+use broker_proto::{broker::Flow, settings::ZoneId};
 use sbc_media::relay::Component;
 
 use crate::socket::{SocketError, nonblocking};
@@ -29,10 +36,22 @@ impl LentSockets {
     }
 }
 
+/// One lease, with all that a new firewall must be told of it.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Its sockets.
+    pub sockets: Arc<LentSockets>,
+    /// The zone that it was lent for.
+    pub zone: ZoneId,
+    /// What was asked for last: RTP, RTCP.
+    pub flows: [Flow; 2],
+}
+
 /// All leases that the firewall has granted and that were not closed yet.
 #[derive(Debug, Default)]
 pub struct Leases {
-    by_id: BTreeMap<u64, Arc<LentSockets>>,
+    by_id: BTreeMap<u64, Lease>,
+    orphans: BTreeSet<u64>,
 }
 
 impl Leases {
@@ -44,6 +63,7 @@ impl Leases {
     pub fn keep(
         &mut self,
         lease: u64,
+        (zone, flow): (ZoneId, Flow),
         v6: bool,
         pair: bool,
         descriptors: Vec<OwnedFd>,
@@ -56,25 +76,63 @@ impl Leases {
         };
         let rtp = UdpSocket::from(nonblocking(rtp)?);
         let rtcp = rtcp.map(nonblocking).transpose()?.map(UdpSocket::from);
-        self.by_id
-            .insert(lease, Arc::new(LentSockets { rtp, rtcp, v6 }));
+        // As the firewall itself begins with a pair.
+        let of_rtcp = Flow {
+            send_to: None,
+            ..flow
+        };
+        let entry = Lease {
+            sockets: Arc::new(LentSockets { rtp, rtcp, v6 }),
+            zone,
+            flows: [flow, of_rtcp],
+        };
+        self.by_id.insert(lease, entry);
         Ok(())
+    }
+
+    /// Notes the flows that were asked for. Whether the lease is an orphan: then nobody else is to be asked.
+    pub fn latch(&mut self, lease: u64, flows: [Flow; 2]) -> bool {
+        if let Some(kept) = self.by_id.get_mut(&lease) {
+            kept.flows = flows;
+        }
+        self.is_orphan(lease)
+    }
+
+    /// Whether no firewall knows of a lease.
+    #[must_use]
+    pub fn is_orphan(&self, lease: u64) -> bool {
+        self.orphans.contains(&lease)
+    }
+
+    /// The firewall that lent them is gone; its successor knows none of them.
+    pub fn orphan(&mut self) {
+        self.orphans = self.by_id.keys().copied().collect();
+    }
+
+    /// The next orphan.
+    #[must_use]
+    pub fn next_orphan(&self) -> Option<(u64, Lease)> {
+        let id = *self.orphans.first()?;
+        Some((id, self.by_id.get(&id)?.clone()))
+    }
+
+    /// A firewall is asked to take a lease back.
+    pub fn offered(&mut self, lease: u64) {
+        self.orphans.remove(&lease);
     }
 
     /// The sockets of a lease.
     #[must_use]
     pub fn sockets(&self, lease: u64) -> Option<Arc<LentSockets>> {
-        self.by_id.get(&lease).cloned()
+        self.by_id
+            .get(&lease)
+            .map(|lease| Arc::clone(&lease.sockets))
     }
 
     /// Gives a lease back; a stream that still uses it keeps its share until it is stopped.
     pub fn close(&mut self, lease: u64) {
         self.by_id.remove(&lease);
-    }
-
-    /// Gives all of them back: the firewall that lent them is gone.
-    pub fn close_all(&mut self) {
-        self.by_id.clear();
+        self.orphans.remove(&lease);
     }
 
     /// How many there are.

@@ -16,6 +16,7 @@ use sbc_core::{BrokerAnswer, Input};
 
 use super::{
     Shared, Task,
+    adoption::Adoption,
     connection::{Connection, Origin},
     shell::{Peer, log},
     udp::UdpListener,
@@ -42,13 +43,16 @@ pub fn attach<E: Engine + 'static>(shared: &Shared<E>, link: Link) {
     shell.peers.broker = Some(Peer { link, _task: task });
 }
 
-/// Everything that the firewall lent is void: its successor knows nothing of it.
+/// The firewall's successor knows nothing of what was lent. Listeners are asked for again; media sockets are kept, closed by
+/// the kernel, until it takes them back.
 fn lost<E: Engine>(shell: &mut super::Shell<E>) {
     shell.pulse.set_broker(None);
     shell.peers.broker = None;
     shell.listeners.clear();
-    shell.leases.close_all();
+    shell.leases.orphan();
+    shell.adoption = Adoption::default();
     shell.asked.clear();
+    shell.opening.clear();
     shell.counters.broker_lost += 1;
     log(Severity::Error, "firewall-lost", &[]);
     shell.handle(Input::BrokerLost);
@@ -76,7 +80,12 @@ fn answered<E: Engine + 'static>(
     descriptors: Vec<OwnedFd>,
 ) {
     match message {
-        FromBroker::Settings(settings) => shared.borrow_mut().configure(settings),
+        FromBroker::Settings(settings) => {
+            let mut shell = shared.borrow_mut();
+            shell.configure(settings);
+            shell.adoption.begin();
+            shell.offer_orphans();
+        }
         FromBroker::Listening { id, local } => listening(shared, id, local, descriptors),
         FromBroker::Accepted {
             zone,
@@ -94,32 +103,39 @@ fn answered<E: Engine + 'static>(
             ttl_seconds,
         } => {
             let mut shell = shared.borrow_mut();
-            let answer =
-                match shell
-                    .leases
-                    .keep(lease.0, rtp.is_ipv6(), rtcp.is_some(), descriptors)
-                {
-                    Ok(()) => BrokerAnswer::MediaOpened {
-                        id,
-                        lease,
-                        rtp,
-                        rtcp,
-                        ttl_seconds,
-                    },
-                    // The lease ends by itself: nobody renews it.
-                    Err(error) => unusable(id, &error),
-                };
+            let Some(asked) = shell.opening.remove(&id) else {
+                return stray(id);
+            };
+            let (v6, pair) = (rtp.is_ipv6(), rtcp.is_some());
+            let answer = match shell.leases.keep(lease.0, asked, v6, pair, descriptors) {
+                Ok(()) => BrokerAnswer::MediaOpened {
+                    id,
+                    lease,
+                    rtp,
+                    rtcp,
+                    ttl_seconds,
+                },
+                // The lease ends by itself: nobody renews it.
+                Err(error) => unusable(id, &error),
+            };
             shell.handle(Input::Broker(answer));
         }
         FromBroker::Connected { id, local, peer } => {
             connected(shared, id, local, peer, descriptors)
         }
-        FromBroker::Done { id } => shared
-            .borrow_mut()
-            .handle(Input::Broker(BrokerAnswer::Done { id })),
+        FromBroker::Done { id } => {
+            let mut shell = shared.borrow_mut();
+            if !shell.adopted(id) {
+                shell.handle(Input::Broker(BrokerAnswer::Done { id }));
+            }
+        }
         FromBroker::Refused { id, reason } => {
             let mut shell = shared.borrow_mut();
+            if shell.not_adopted(id, reason) {
+                return;
+            }
             shell.asked.remove(&id);
+            shell.opening.remove(&id);
             shell.handle(Input::Broker(BrokerAnswer::Refused { id, reason }));
         }
         FromBroker::LeaseEnded {

@@ -10,6 +10,7 @@
 //! | [`broker`] | answers of the firewall and their descriptors |
 //! | [`peers`] | the other processes: init, journal, keyholder, management |
 
+mod adoption;
 pub mod broker;
 pub mod connection;
 pub mod peers;

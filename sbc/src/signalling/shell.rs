@@ -9,7 +9,7 @@ use std::{
 
 use broker_proto::{
     RequestId,
-    broker::{Refusal, ToBroker},
+    broker::{Flow, Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
     settings::{Limits, Settings, Transport, ZoneId},
     status::{CallInfo, LadderStep},
@@ -18,7 +18,7 @@ use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
 use sbc_media::relay::{MediaCommand, MediaEvent};
 use tokio::sync::Notify;
 
-use super::{Task, connection::Connection, secure::Secure, udp::UdpListener};
+use super::{Task, adoption::Adoption, connection::Connection, secure::Secure, udp::UdpListener};
 use crate::{
     engine::Engine,
     health::Pulse,
@@ -32,6 +32,7 @@ pub type Factory<E> = Box<dyn Fn(Settings, Instant, u64) -> E>;
 /// Inputs that carrying out an output brought about.
 enum Aftermath {
     Media(MediaEvent),
+    Done(RequestId),
     Refused(RequestId),
     Closed(ConnectionId),
 }
@@ -96,6 +97,9 @@ pub struct Shell<E> {
     next_connection: u64,
     pub(super) secure: Secure,
     pub(super) asked: BTreeMap<RequestId, Asked>,
+    /// Media sockets asked for.
+    pub(super) opening: BTreeMap<RequestId, (ZoneId, Flow)>,
+    pub(super) adoption: Adoption,
     pub(super) limits: Option<Limits>,
     aftermath: VecDeque<Aftermath>,
     pub(super) pulse: Pulse,
@@ -131,6 +135,8 @@ impl<E: Engine> Shell<E> {
             next_connection: 0,
             secure,
             asked: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            adoption: Adoption::default(),
             limits: None,
             aftermath: VecDeque::new(),
             pulse,
@@ -259,6 +265,7 @@ impl<E: Engine> Shell<E> {
             // A far end that is gone is noticed by the task that reads it.
             let _ = peer.link.flush();
         }
+        self.offer_orphans();
     }
 
     /// Everything that is counted in this process.
@@ -306,6 +313,7 @@ impl<E: Engine> Shell<E> {
                 now,
                 match next {
                     Aftermath::Media(event) => Input::Media(event),
+                    Aftermath::Done(id) => Input::Broker(BrokerAnswer::Done { id }),
                     Aftermath::Refused(id) => Input::Broker(BrokerAnswer::Refused {
                         id,
                         reason: Refusal::System,
@@ -410,14 +418,37 @@ impl<E: Engine> Shell<E> {
                 Some(*id)
             }
             ToBroker::CloseMedia { id, lease } => {
+                let orphan = self.leases.is_orphan(lease.0);
                 self.leases.close(lease.0);
+                if orphan {
+                    return self.aftermath.push_back(Aftermath::Done(*id));
+                }
                 Some(*id)
             }
-            ToBroker::OpenMedia { id, .. }
-            | ToBroker::LatchMedia { id, .. }
-            | ToBroker::RenewMedia { id, .. }
-            | ToBroker::Ban { id, .. } => Some(*id),
-            ToBroker::Health { .. } => None,
+            ToBroker::LatchMedia {
+                id,
+                lease,
+                rtp,
+                rtcp,
+            } => {
+                // The next firewall opens it so, or the lease ends.
+                if self.leases.latch(lease.0, [*rtp, *rtcp]) {
+                    return self.aftermath.push_back(Aftermath::Done(*id));
+                }
+                Some(*id)
+            }
+            ToBroker::RenewMedia { id, lease, .. } => {
+                if self.leases.is_orphan(lease.0) {
+                    return self.aftermath.push_back(Aftermath::Done(*id));
+                }
+                Some(*id)
+            }
+            ToBroker::OpenMedia { id, zone, flow, .. } => {
+                self.opening.insert(*id, (*zone, *flow));
+                Some(*id)
+            }
+            ToBroker::Ban { id, .. } => Some(*id),
+            ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => None,
         };
         let sent = match &self.peers.broker {
             Some(peer) => peer.link.send(request),
@@ -430,6 +461,7 @@ impl<E: Engine> Shell<E> {
                 &[("error", error.to_string())],
             );
             self.asked.remove(&id);
+            self.opening.remove(&id);
             self.aftermath.push_back(Aftermath::Refused(id));
         }
     }

@@ -247,12 +247,17 @@ impl Firewall {
 
     /// Waits for a request; passes over others, of which there are many (`Health`).
     pub fn expect(&self, wanted: impl Fn(&ToBroker) -> bool) -> ToBroker {
+        self.expect_with(wanted).0
+    }
+
+    /// The same, with the descriptors that came beside it.
+    pub fn expect_with(&self, wanted: impl Fn(&ToBroker) -> bool) -> (ToBroker, Vec<OwnedFd>) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < deadline, "no such request");
-            let (message, _) = self.channel.receive::<ToBroker>().unwrap();
+            let (message, descriptors) = self.channel.receive::<ToBroker>().unwrap();
             if wanted(&message) {
-                return message;
+                return (message, descriptors);
             }
         }
     }

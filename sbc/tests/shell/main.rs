@@ -17,7 +17,7 @@ use std::{
 
 use broker_proto::{
     RequestId,
-    broker::{Family, Flow, FromBroker, LeaseId, ToBroker},
+    broker::{Family, Flow, FromBroker, LeaseId, Refusal, ToBroker},
     control::{ChannelKind, FromChild, ToChild},
     journal::{Record, Severity, ToJournal},
     settings::{Transport, ZoneId},
@@ -234,7 +234,7 @@ fn leg(lease: u64, phone: &UdpSocket) -> LegMedia {
 }
 
 #[test]
-fn a_call_gets_its_media_by_lease_and_loses_it_with_the_firewall() {
+fn media_outlives_the_firewall_and_ends_where_its_successor_does_not_take_it_back() {
     let phones = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
     let [a, b] = [leg(11, &phones[0]), leg(12, &phones[1])];
     let open = |id| ToBroker::OpenMedia {
@@ -257,9 +257,17 @@ fn a_call_gets_its_media_by_lease_and_loses_it_with_the_firewall() {
                 silence_ms: 0,
             })]
         }
-        Input::BrokerLost => vec![Output::Media(MediaCommand::Stop {
-            stream: StreamId(1),
-        })],
+        Input::Broker(BrokerAnswer::LeaseEnded { .. }) => {
+            vec![
+                Output::Media(MediaCommand::Stop {
+                    stream: StreamId(1),
+                }),
+                Output::Broker(ToBroker::CloseMedia {
+                    id: RequestId(3),
+                    lease: LeaseId(11),
+                }),
+            ]
+        }
         _ => Vec::new(),
     };
     let mut house = House::new(core, vec![Output::Broker(open(1)), Output::Broker(open(2))]);
@@ -289,16 +297,45 @@ fn a_call_gets_its_media_by_lease_and_loses_it_with_the_firewall() {
     assert_eq!(phones[1].recv_from(&mut buffer).unwrap(), (172, ports[1]));
     drop(firewall);
     house.expect(|seen| *seen == Seen::BrokerLost);
-    house.expect(|seen| matches!(seen, Seen::Media(MediaEvent::Report { last: true, .. })));
-    // Nobody holds the sockets any more.
-    let deadline = Instant::now() + PATIENCE;
-    while UdpSocket::bind(ports[0]).is_err() {
-        assert!(Instant::now() < deadline, "the port is still bound");
-        thread::yield_now();
-    }
-    // The firewall comes back with settings, and is asked again.
+    phones[0].send_to(&packet, ports[0]).unwrap();
+    assert_eq!(phones[1].recv_from(&mut buffer).unwrap(), (172, ports[1]));
+    // Its successor is offered both, each with its socket, once it has settings.
     let firewall = house.firewall(settings());
     house.expect(|seen| *seen == Seen::Settings);
+    let offered = [11, 12].map(|expected| {
+        let (request, sockets) =
+            firewall.expect_with(|message| matches!(message, ToBroker::AdoptMedia { .. }));
+        let ToBroker::AdoptMedia { id, lease, .. } = request else {
+            unreachable!()
+        };
+        assert_eq!(lease, LeaseId(expected));
+        let [socket] = <[_; 1]>::try_from(sockets).unwrap();
+        let at = UdpSocket::from(socket).local_addr().unwrap();
+        assert_eq!(at, ports[usize::try_from(expected - 11).unwrap()]);
+        id
+    });
+    firewall.send(&FromBroker::Done { id: offered[0] }, Vec::new());
+    let refused = FromBroker::Refused {
+        id: offered[1],
+        reason: Refusal::NotPermitted,
+    };
+    firewall.send(&refused, Vec::new());
+    house.expect(|seen| matches!(seen, Seen::Media(MediaEvent::Report { last: true, .. })));
+    firewall.expect(|message| {
+        matches!(
+            message,
+            ToBroker::CloseMedia {
+                lease: LeaseId(11),
+                ..
+            }
+        )
+    });
+    // Nobody holds the sockets any more.
+    let deadline = Instant::now() + PATIENCE;
+    while ports.iter().any(|port| UdpSocket::bind(port).is_err()) {
+        assert!(Instant::now() < deadline, "a port is still bound");
+        thread::yield_now();
+    }
     firewall.expect(|message| matches!(message, ToBroker::Health { .. }));
 }
 

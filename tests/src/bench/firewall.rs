@@ -93,7 +93,7 @@ impl Firewall {
             | ToBroker::RenewMedia { id, .. }
             | ToBroker::CloseMedia { id, .. }
             | ToBroker::Ban { id, .. } => self.say(&FromBroker::Done { id }, Vec::new()),
-            ToBroker::Connect { id, .. } => {
+            ToBroker::Connect { id, .. } | ToBroker::AdoptMedia { id, .. } => {
                 let reason = broker_proto::broker::Refusal::NotConfigured;
                 self.say(&FromBroker::Refused { id, reason }, Vec::new())
             }

@@ -9,6 +9,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use broker_proto::{broker::Flow, settings::ZoneId};
 use sandbox::Profile;
 use sbc::media::{lease::Leases, pool::Pool};
 use sbc_media::relay::{Learn, LegMedia, MediaCommand, StreamId};
@@ -139,7 +140,13 @@ fn lend(leases: &mut Leases, lease: u64) -> io::Result<SocketAddr> {
     }
     let descriptors = sockets.map(OwnedFd::from).into();
     leases
-        .keep(lease, false, true, descriptors)
+        .keep(
+            lease,
+            (ZoneId(0), Flow::default()),
+            false,
+            true,
+            descriptors,
+        )
         .map_err(io::Error::other)?;
     Ok(address)
 }

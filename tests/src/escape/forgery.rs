@@ -43,6 +43,7 @@ pub const FORGERIES: &[(&str, Forgery)] = &[
     ("media sockets in zones that are not there", unknown_zones),
     ("media peers that no zone has", foreign_peers),
     ("leases of others", foreign_leases),
+    ("sockets as media that are none", foreign_sockets),
     ("connections to whom nobody configured", foreign_connections),
     ("bans of operators, PBX and trunks", bans_of_friends),
     ("a flood of media sockets, no answer read", flood_of_media),
@@ -342,6 +343,33 @@ fn foreign_leases(channel: &Channel) -> u8 {
         ]
     });
     pour(channel, requests(requested), &[])
+}
+
+fn foreign_sockets(channel: &Channel) -> u8 {
+    // The channel itself and standard output are no media sockets, whatever is said of them.
+    let adopt = |lease| ToBroker::AdoptMedia {
+        id: ID,
+        lease: LeaseId(lease),
+        zone: ZoneId(0),
+        rtp: Flow::default(),
+        rtcp: Flow::default(),
+        ttl_seconds: u32::MAX,
+    };
+    let own = channel.as_fd();
+    let output = io::stdout();
+    let output = output.as_fd();
+    let beside: [&[BorrowedFd<'_>]; 5] = [
+        &[],
+        &[own],
+        &[own, own],
+        &[output, own],
+        &[own, own, own, own],
+    ];
+    let rounds = (0..8_u64).flat_map(|lease| beside.map(|fds| (lease, fds)));
+    rounds.fold(REFUSED, |granted, (lease, fds)| {
+        let alive = ToBroker::Health { sequence: lease };
+        granted | pour(channel, encode(&adopt(lease)), fds) | pour(channel, encode(&alive), &[])
+    })
 }
 
 fn foreign_connections(channel: &Channel) -> u8 {

@@ -1,6 +1,7 @@
 //! Leases: pinholes as narrow as they are named, and none that outlives its owner, its time or its permission.
 
 use super::*;
+use crate::broker::kernel::Binding;
 
 #[test]
 fn a_pinhole_is_as_narrow_as_the_flow_says() {
@@ -235,4 +236,133 @@ fn silence_closes_pinholes_health_opens_them_again_and_long_silence_kills() {
     assert_eq!(house.silent, [Role::Sbc]);
     house.health(3);
     assert!(house.elements().is_empty());
+}
+
+/// Lends what an earlier firewall would have, and offers it.
+fn adopt(house: &mut House, lease: u64, bindings: &[Binding], flow: Flow) -> FromBroker {
+    let fake = Fake {
+        world: Rc::clone(&house.world),
+    };
+    let sockets = bindings.iter().map(|binding| fake.make(binding)).collect();
+    let request = ToBroker::AdoptMedia {
+        id: ID,
+        lease: LeaseId(lease),
+        zone: EXTERNAL,
+        rtp: flow,
+        rtcp: Flow::default(),
+        ttl_seconds: 60,
+    };
+    house
+        .broker
+        .request_with(house.now, Role::Sbc, &request, sockets);
+    let mut messages = house.messages();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages.remove(0).0
+}
+
+fn media(local: &str) -> Binding {
+    Binding {
+        device: "ext0".into(),
+        local: local.parse().unwrap(),
+        mark: mark::MEDIA,
+        receive_buffer: 0,
+    }
+}
+
+#[test]
+fn media_sockets_of_an_earlier_life_are_taken_back_with_their_pinhole() {
+    let mut house = House::new();
+    let alice = to("198.51.100.10:4000");
+    let pair = [media("198.51.100.1:20000"), media("198.51.100.1:20001")];
+    let done = FromBroker::Done { id: ID };
+    assert_eq!(adopt(&mut house, 77, &pair, alice), done);
+    let rtp = peer("198.51.100.1:20000");
+    let at = |set| {
+        let there = peer("198.51.100.10:4000");
+        Element::new(set, rtp.ip())
+            .port(rtp.port())
+            .address(there.ip())
+            .port(there.port())
+    };
+    assert_eq!(
+        house.elements(),
+        [at(Set::MediaPeer), at(Set::MediaOut)].into()
+    );
+    // From now on it is a lease like any other.
+    assert_eq!(house.latch(LeaseId(77), Flow::default()), done);
+    assert!(house.elements().is_empty());
+    assert_eq!(
+        adopt(&mut house, 77, &[media("198.51.100.1:20002")], alice),
+        refused(Refusal::OutOfRange),
+        "a name that is in use"
+    );
+    assert_eq!(
+        adopt(&mut house, 78, &pair[..1], alice),
+        refused(Refusal::NotPermitted),
+        "a port that is lent"
+    );
+    house.now += Duration::from_secs(61);
+    house.broker.tick(house.now);
+    assert_eq!(
+        house.messages().pop().map(|(message, _)| message),
+        Some(FromBroker::LeaseEnded { lease: LeaseId(77) })
+    );
+}
+
+#[test]
+fn what_is_no_media_socket_of_the_zone_is_not_taken_back() {
+    let mut house = House::new();
+    let alice = to("198.51.100.10:4000");
+    let good = media("198.51.100.1:20000");
+    let but = |change: fn(&mut Binding)| {
+        let mut binding = good.clone();
+        change(&mut binding);
+        vec![binding]
+    };
+    let not_ours = refused(Refusal::NotPermitted);
+    for (what, bindings) in [
+        ("a listener's mark", but(|b| b.mark = mark::MEDIA + 1)),
+        ("no mark", but(|b| b.mark = 0)),
+        ("another device", but(|b| b.device = "int0".into())),
+        ("no device", but(|b| b.device.clear())),
+        (
+            "another zone's address",
+            but(|b| b.local.set_ip([192, 0, 2, 1].into())),
+        ),
+        (
+            "a port outside the range",
+            but(|b| b.local.set_port(16_382)),
+        ),
+        (
+            "two that are no pair",
+            vec![good.clone(), media("198.51.100.1:20003")],
+        ),
+        (
+            "an odd port first",
+            vec![media("198.51.100.1:20001"), media("198.51.100.1:20002")],
+        ),
+    ] {
+        assert_eq!(adopt(&mut house, 1, &bindings, alice), not_ours, "{what}");
+    }
+    let three = [
+        "198.51.100.1:20000",
+        "198.51.100.1:20001",
+        "198.51.100.1:20002",
+    ]
+    .map(media);
+    let no_number = refused(Refusal::OutOfRange);
+    assert_eq!(adopt(&mut house, 1, &[], alice), no_number);
+    assert_eq!(adopt(&mut house, 1, &three, alice), no_number);
+    let elsewhere = to("203.0.113.10:4000");
+    assert_eq!(
+        adopt(&mut house, 1, std::slice::from_ref(&good), elsewhere),
+        refused(Refusal::PeerOutsidePolicy)
+    );
+    assert!(house.elements().is_empty());
+    assert!(
+        house
+            .broker
+            .counters()
+            .contains(&("firewall_leases".into(), 0))
+    );
 }
