@@ -332,7 +332,7 @@ fn a_tcp_connection_to_a_configured_far_end_is_lent_when_it_stands() {
         ask(&sbc, &connect).0,
         FromBroker::Refused {
             id: ID,
-            reason: Refusal::System
+            reason: Refusal::PeerRefused
         }
     );
     let listener = house.outside.run(move || TcpListener::bind(peer).unwrap());

@@ -18,6 +18,8 @@ pub const MAX_LISTENERS: usize = 64;
 pub const MAX_TRUNKS: usize = 64;
 /// Most addresses of a registrar or trunk.
 pub const MAX_ADDRESSES: usize = 16;
+/// Key of what a peer reached by datagrams gets by streams.
+const LARGE: &str = "large_requests_by_tcp";
 /// Most certificates, authorities, names or origins in one list.
 pub const MAX_NAMES: usize = 16;
 /// Port of SIP over UDP and TCP (RFC 3261 §19.1.2).
@@ -232,6 +234,8 @@ pub struct Registrar {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
+    pub large_requests_by_tcp: bool,
     /// Over TLS: whose certificate it must show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<PeerTls>,
@@ -268,15 +272,17 @@ impl Sip {
         let registrar = match section.table(report, "registrar") {
             None => None,
             Some(table) => {
-                table.only(report, &["zone", "addresses", "transport", "tls"]);
+                table.only(report, &["zone", "addresses", "transport", LARGE, "tls"]);
                 let zone = table.required(report, "zone");
                 let addresses = read_addresses(&table, report);
                 let transport = table.or(report, "transport", Transport::Udp);
+                let large_requests_by_tcp = table.or(report, LARGE, true);
                 let tls = PeerTls::optional(&table, report);
                 Some(Registrar {
                     zone: zone?,
                     addresses: addresses?,
                     transport: transport?,
+                    large_requests_by_tcp: large_requests_by_tcp?,
                     tls: tls?,
                 })
             }
@@ -326,6 +332,8 @@ pub struct Trunk {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
+    pub large_requests_by_tcp: bool,
     /// Over TLS, both ways: whose certificate it must show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<PeerTls>,
@@ -357,6 +365,7 @@ impl Trunk {
             "zone",
             "addresses",
             "transport",
+            LARGE,
             "tls",
             "registration",
         ];
@@ -365,6 +374,7 @@ impl Trunk {
         let zone = section.required(report, "zone");
         let addresses = read_addresses(section, report);
         let transport = section.or(report, "transport", Transport::Udp);
+        let large_requests_by_tcp = section.or(report, LARGE, true);
         let tls = PeerTls::optional(section, report);
         let registration = match section.table(report, "registration") {
             None => None,
@@ -376,6 +386,7 @@ impl Trunk {
             zone: zone?,
             addresses: addresses?,
             transport: transport?,
+            large_requests_by_tcp: large_requests_by_tcp?,
             tls: tls?,
             registration,
             policy: policy?,

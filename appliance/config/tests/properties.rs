@@ -256,6 +256,7 @@ fn trunk(n: u8) -> impl Strategy<Value = Trunk> {
                 format!("10.200.1.{n}").parse().expect("address"),
                 port,
             )],
+            large_requests_by_tcp: register,
             transport: if register {
                 Transport::Udp
             } else {
@@ -432,6 +433,7 @@ fn document() -> impl Strategy<Value = Document> {
                                 zone: "inside".into(),
                                 addresses: vec!["10.200.0.10:5060".parse().expect("address")],
                                 transport: Transport::Udp,
+                                large_requests_by_tcp: false,
                                 tls: None,
                             }),
                             account: caps(lab, 3),

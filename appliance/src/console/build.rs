@@ -200,6 +200,7 @@ impl Draft {
             zone: zone.to_owned(),
             addresses,
             transport: transport(self.value(Id::PbxTransport)),
+            large_requests_by_tcp: true,
             tls: base.and_then(|base| base.sip.registrar.as_ref()?.tls.clone()),
         })
     }
@@ -263,6 +264,7 @@ impl Draft {
             zone: old.map_or_else(|| zone.to_owned(), |trunk| trunk.zone.clone()),
             addresses,
             transport: transport(self.value(Id::TrunkTransport)),
+            large_requests_by_tcp: true,
             tls: old.and_then(|trunk| trunk.tls.clone()),
             registration: registers.then(|| Registration {
                 user: user.to_owned(),

@@ -274,9 +274,12 @@ pub enum Refusal {
     /// A value out of its range.
     #[error("value out of range")]
     OutOfRange,
-    /// The far end did not accept, or the kernel refused.
+    /// The kernel refused, or the far end was not heard in time.
     #[error("the system refused")]
     System,
+    /// The far end takes no such connection: it reset it, or said by ICMP that it does not have the protocol or port.
+    #[error("the far end refused the connection")]
+    PeerRefused,
     /// The kernel did not take the ruleset; everything stays closed.
     #[error("the firewall is closed")]
     Closed,

@@ -112,6 +112,8 @@ pub struct Registrar {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
+    pub large_requests_by_tcp: bool,
     /// Over TLS: whose certificate it must show.
     pub tls: Option<PeerTls>,
 }
@@ -153,6 +155,8 @@ pub struct Trunk {
     pub addresses: Vec<SocketAddr>,
     /// How it is reached.
     pub transport: Transport,
+    /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
+    pub large_requests_by_tcp: bool,
     /// Over TLS, both ways: whose certificate it must show. `None`: nothing of it over TLS is believed.
     pub tls: Option<PeerTls>,
     /// Whether the product registers there.

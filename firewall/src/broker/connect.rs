@@ -219,6 +219,21 @@ impl<K: Kernel> Broker<K> {
     fn not_connected(&mut self, now: Instant, peer: SocketAddr, error: &io::Error) -> Refusal {
         self.ledger
             .fault(now, "connect", &format!("{peer}: {error}"));
-        Refusal::System
+        if is_refusal(error) {
+            Refusal::PeerRefused
+        } else {
+            Refusal::System
+        }
     }
+}
+
+/// Whether the far end itself said no: a reset, or ICMP about port or protocol. RFC 3261 §18.1.1 makes that, and not
+/// silence, the reason to send by UDP instead.
+fn is_refusal(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+        )
 }

@@ -48,6 +48,7 @@ pub const fn word(reason: Refusal) -> &'static str {
         Refusal::AllowListed => "allow-listed",
         Refusal::OutOfRange => "out-of-range",
         Refusal::System => "system",
+        Refusal::PeerRefused => "peer-refused",
         Refusal::Closed => "closed",
     }
 }

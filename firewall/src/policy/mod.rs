@@ -336,22 +336,32 @@ fn listeners(document: &Document, zone: &str) -> Vec<Listener> {
     all
 }
 
+/// By what a registrar or trunk may be reached: as configured, and over TCP where requests too large for a datagram go by
+/// that (RFC 3261 §18.1.1).
+pub(crate) fn sip_transports(
+    reach: Reach,
+    large_by_tcp: bool,
+) -> impl Iterator<Item = Reach> + Clone {
+    let large = (reach == Reach::Udp && large_by_tcp).then_some(Reach::Tcp);
+    core::iter::once(reach).chain(large)
+}
+
 /// Registrar and trunks of the zone for the sbc; name and time servers, which leave by the zone that their address lies in.
 fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
-    let sip = |addresses: &[SocketAddr], reach: Reach| {
-        let protocol = if reach == Reach::Udp {
-            Protocol::Udp
-        } else {
-            Protocol::Tcp
-        };
-        addresses
-            .iter()
-            .map(|address| Peer {
+    let sip = |addresses: &[SocketAddr], reach: Reach, large_by_tcp: bool| {
+        let transports = sip_transports(reach, large_by_tcp);
+        let each = addresses.iter().flat_map(move |address| {
+            transports.clone().map(|transport| Peer {
                 role: Role::Sbc,
-                protocol,
+                protocol: if transport == Reach::Udp {
+                    Protocol::Udp
+                } else {
+                    Protocol::Tcp
+                },
                 address: *address,
             })
-            .collect::<Vec<_>>()
+        });
+        each.collect::<Vec<_>>()
     };
     let mut all = Vec::new();
     if let Some(registrar) = document
@@ -360,14 +370,22 @@ fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
         .iter()
         .find(|registrar| registrar.zone == zone.name)
     {
-        all.extend(sip(&registrar.addresses, registrar.transport));
+        all.extend(sip(
+            &registrar.addresses,
+            registrar.transport,
+            registrar.large_requests_by_tcp,
+        ));
     }
     for trunk in document
         .trunks
         .iter()
         .filter(|trunk| trunk.zone == zone.name)
     {
-        all.extend(sip(&trunk.addresses, trunk.transport));
+        all.extend(sip(
+            &trunk.addresses,
+            trunk.transport,
+            trunk.large_requests_by_tcp,
+        ));
     }
     for server in document
         .host

@@ -6,7 +6,9 @@ use broker_proto::{
     settings::{Transport, ZoneId},
 };
 
-use super::{Addressing, Policy, Protocol, Zone, disjoint, leaves_by, settings::transport};
+use super::{
+    Addressing, Policy, Protocol, Zone, disjoint, leaves_by, settings::transport, sip_transports,
+};
 use crate::broker::permissions::{
     Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
     ZonePermissions,
@@ -49,25 +51,33 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
         transport: Transport::Udp,
         port: 68,
     });
-    let trunks = document
-        .trunks
-        .iter()
-        .map(|trunk| (&trunk.zone, &trunk.addresses, trunk.transport));
-    let registrar = document
-        .sip
-        .registrar
-        .iter()
-        .map(|pbx| (&pbx.zone, &pbx.addresses, pbx.transport));
+    let trunks = document.trunks.iter().map(|trunk| {
+        (
+            &trunk.zone,
+            &trunk.addresses,
+            sip_transports(trunk.transport, trunk.large_requests_by_tcp),
+        )
+    });
+    let registrar = document.sip.registrar.iter().map(|pbx| {
+        (
+            &pbx.zone,
+            &pbx.addresses,
+            sip_transports(pbx.transport, pbx.large_requests_by_tcp),
+        )
+    });
     let sip = trunks
         .chain(registrar)
-        .flat_map(|(zone, addresses, reach)| {
+        .flat_map(|(zone, addresses, transports)| {
+            let each = addresses
+                .iter()
+                .flat_map(move |peer| transports.clone().map(move |reach| (*peer, reach)));
             let zone = named(zone);
-            addresses.iter().filter_map(move |peer| {
+            each.filter_map(move |(peer, reach)| {
                 Some(ConnectPermission {
                     role: Role::Sbc,
                     zone: zone?,
                     transport: transport(reach),
-                    peer: *peer,
+                    peer,
                 })
             })
         });
@@ -173,8 +183,8 @@ mod tests {
         let document = lab();
         let permissions = permissions(&document, &Policy::of(&document));
         assert_eq!(permissions.listen.len(), 7);
-        // Registrar and two trunks, two addresses each.
-        assert_eq!(permissions.connect.len(), 6 + document.host.ntp.len());
+        // Registrar and two trunks, two addresses each, by UDP and for large requests by TCP.
+        assert_eq!(permissions.connect.len(), 12 + document.host.ntp.len());
         assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));
         assert!(permissions.zones[0].media.is_some() && permissions.zones[2].media.is_none());
         assert!(permissions.zones[0].strangers.v4 && !permissions.zones[1].strangers.v4);
@@ -182,5 +192,24 @@ mod tests {
             permissions.forbidden_networks,
             disjoint(document.zones[2].networks())
         );
+    }
+
+    #[test]
+    fn a_peer_over_udp_is_reached_by_tcp_too_unless_that_is_switched_off() {
+        let by_tcp = |document: &Document| {
+            let permissions = permissions(document, &Policy::of(document));
+            let peers = Policy::of(document).zones[1].peers.clone();
+            let granted = permissions.connect.iter().filter(|may| {
+                (may.role, may.zone, may.transport) == (Role::Sbc, ZoneId(1), Transport::Tcp)
+            });
+            let passed = peers.iter().filter(|peer| peer.protocol == Protocol::Tcp);
+            (granted.count(), passed.count())
+        };
+        let mut document = lab();
+        assert_eq!(by_tcp(&document), (2, 2), "the PBX's two addresses");
+        if let Some(pbx) = &mut document.sip.registrar {
+            pbx.large_requests_by_tcp = false;
+        }
+        assert_eq!(by_tcp(&document), (0, 0));
     }
 }

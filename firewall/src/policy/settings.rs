@@ -34,6 +34,7 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
                 zone: zone_of(&registrar.zone)?,
                 addresses: registrar.addresses.clone(),
                 transport: transport(registrar.transport),
+                large_requests_by_tcp: registrar.large_requests_by_tcp,
                 tls: registrar.tls.as_ref().map(tls),
             })
         }),
@@ -135,6 +136,7 @@ fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
         zone,
         addresses: trunk.addresses.clone(),
         transport: transport(trunk.transport),
+        large_requests_by_tcp: trunk.large_requests_by_tcp,
         tls: trunk.tls.as_ref().map(tls),
         registration,
         policy: dialplan::trunk(&trunk.policy),

@@ -51,6 +51,7 @@ fn settings() -> Settings {
             zone: INTERNAL,
             addresses: PBX.parse().into_iter().collect(),
             transport: Transport::Udp,
+            large_requests_by_tcp: true,
             tls: None,
         }),
         trunks: Vec::new(),

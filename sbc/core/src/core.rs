@@ -569,8 +569,16 @@ impl Core {
             Purpose::CloseMedia => {}
             Purpose::Collector => self.cx.collector_refused(),
             Purpose::Connect => {
-                for client in self.cx.connections.refused(self.cx.now, id) {
-                    transactions::unreachable(&mut self.cx, client);
+                use broker_proto::broker::Refusal::{NotConfigured, PeerRefused, System};
+                // Silence is no refusal: a peer that is away is not there by UDP either (RFC 3261 §18.1.1).
+                let tried = reason == System;
+                let never = matches!(reason, PeerRefused | NotConfigured);
+                for client in self.cx.connections.refused(self.cx.now, id, never) {
+                    if tried {
+                        transactions::failed(&mut self.cx, client);
+                    } else {
+                        transactions::unreachable(&mut self.cx, client);
+                    }
                 }
             }
         }
@@ -593,7 +601,7 @@ impl Core {
                     }
                 }
                 Purpose::Connect => {
-                    for client in self.cx.connections.refused(self.cx.now, id) {
+                    for client in self.cx.connections.refused(self.cx.now, id, false) {
                         transactions::unreachable(&mut self.cx, client);
                     }
                 }

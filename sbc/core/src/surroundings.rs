@@ -136,6 +136,21 @@ impl Surroundings {
         })
     }
 
+    /// Whether a peer that is reached by datagrams gets large requests by a stream: the settings may say of a registrar or
+    /// trunk that it has none.
+    pub(crate) fn may_stream(&self, zone: ZoneId, peer: SocketAddr) -> bool {
+        let registrar = self.registrar().into_iter().map(|registrar| {
+            let by_tcp = registrar.large_requests_by_tcp;
+            (registrar.zone, &registrar.addresses, by_tcp)
+        });
+        let trunks = self.settings.trunks.iter();
+        let trunks = trunks.map(|it| (it.zone, &it.addresses, it.large_requests_by_tcp));
+        registrar
+            .chain(trunks)
+            .filter(|(at, addresses, _)| *at == zone && addresses.contains(&peer))
+            .all(|(_, _, by_tcp)| by_tcp)
+    }
+
     /// Who a source is by zone and address.
     pub(crate) fn peer(&self, zone: ZoneId, address: IpAddr) -> Peer {
         if self

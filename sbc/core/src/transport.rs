@@ -166,12 +166,13 @@ impl Connections {
         self.flow(*self.by_peer.get(&(zone, transport, peer))?)
     }
 
-    /// Client transactions whose message waits for a connection that will not come.
-    pub(crate) fn refused(&mut self, now: Instant, id: RequestId) -> Vec<u64> {
+    /// Client transactions whose message waits for a connection that will not come. `never`: the peer takes no stream, which
+    /// is remembered.
+    pub(crate) fn refused(&mut self, now: Instant, id: RequestId, never: bool) -> Vec<u64> {
         let Some(asked) = self.connecting.remove(&id) else {
             return Vec::new();
         };
-        if asked.transport == Transport::Tcp {
+        if asked.transport == Transport::Tcp && never {
             self.no_stream
                 .insert((asked.zone, asked.peer), now + STREAM_AGAIN);
         }

@@ -87,6 +87,7 @@ fn trunk(settings: &mut Settings) {
         zone: ZoneId(0),
         addresses: vec!["127.0.0.1:5061".parse().unwrap()],
         transport: Transport::Tls,
+        large_requests_by_tcp: true,
         tls: Some(PeerTls {
             names: vec!["trunk.example".into()],
             authorities: vec!["ca".into()],

@@ -317,6 +317,7 @@ pub(super) fn settings() -> Settings {
             zone: ZoneId(1),
             addresses: vec![SocketAddr::from((CALLEE, SIP))],
             transport: Transport::Udp,
+            large_requests_by_tcp: true,
             tls: None,
         }),
         trunks: vec![Trunk {
@@ -324,6 +325,7 @@ pub(super) fn settings() -> Settings {
             zone: ZoneId(0),
             addresses: vec![SocketAddr::from((CALLER, SIP))],
             transport: Transport::Udp,
+            large_requests_by_tcp: true,
             tls: None,
             registration: None,
             policy: TrunkPolicy::default(),

@@ -57,6 +57,7 @@ fn trunk(name: &str, form: Option<NumberForm>) -> Trunk {
         zone: ZoneId(0),
         addresses: vec!["192.0.2.1:5060".parse().unwrap()],
         transport: Transport::Udp,
+        large_requests_by_tcp: true,
         registration: None,
         tls: None,
         policy: TrunkPolicy {
@@ -129,6 +130,7 @@ fn settings(routes: Vec<Route>) -> Settings {
             zone: ZoneId(1),
             addresses: vec!["10.0.0.1:5060".parse().unwrap()],
             transport: Transport::Udp,
+            large_requests_by_tcp: true,
             tls: None,
         }),
         trunks: vec![

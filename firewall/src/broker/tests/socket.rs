@@ -230,7 +230,7 @@ fn a_tcp_connection_is_lent_when_it_stands_and_refused_when_it_fails_or_takes_to
     house
         .broker
         .ready(house.now, *house.watched.last().unwrap());
-    assert_eq!(house.messages().remove(0).0, refused(Refusal::System));
+    assert_eq!(house.messages().remove(0).0, refused(Refusal::PeerRefused));
 
     house.broker.request(house.now, Role::Sbc, &connect);
     assert!(house.messages().is_empty());

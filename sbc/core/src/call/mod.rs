@@ -572,6 +572,7 @@ const fn status_of(reason: Refusal) -> u16 {
         | Refusal::AllowListed
         | Refusal::OutOfRange
         | Refusal::System
+        | Refusal::PeerRefused
         | Refusal::Closed => 503,
     }
 }

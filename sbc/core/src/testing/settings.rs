@@ -30,6 +30,7 @@ fn trunk(name: &str, host: u8, registration: Option<TrunkRegistration>) -> Trunk
             format!("[2001:db8:e::{host}]:5060").parse().unwrap(),
         ],
         transport: Transport::Udp,
+        large_requests_by_tcp: true,
         tls: None,
         registration,
         policy: TrunkPolicy::default(),
@@ -146,6 +147,7 @@ pub(crate) fn settings() -> Settings {
                 "[2001:db8:1::10]:5060".parse().unwrap(),
             ],
             transport: Transport::Udp,
+            large_requests_by_tcp: true,
             tls: None,
         }),
         trunks: vec![

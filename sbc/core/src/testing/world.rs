@@ -40,6 +40,10 @@ enum Event {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    Stream {
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    },
     Broker(BrokerAnswer),
     Listening {
         zone: ZoneId,
@@ -107,6 +111,10 @@ pub(crate) struct World {
     pub(crate) records: Vec<CallRecord>,
     pub(crate) log: Vec<(&'static str, Vec<(&'static str, String)>)>,
     pub(crate) streams_closed: Vec<ConnectionId>,
+    /// Why no connection is made to an agent; none: each is made.
+    pub(crate) refuse_connect: Option<Refusal>,
+    /// Connections that were made to agents, with our own end.
+    pub(crate) connected: BTreeMap<ConnectionId, (SocketAddr, SocketAddr)>,
     /// Puts marks into everything that peers send.
     pub(crate) marks: Option<Marks>,
     next_lease: u64,
@@ -147,6 +155,8 @@ impl World {
             records: Vec::new(),
             log: Vec::new(),
             streams_closed: Vec::new(),
+            refuse_connect: Some(Refusal::PeerRefused),
+            connected: BTreeMap::new(),
             marks: None,
             next_lease: 0,
             digests: 0,
@@ -346,6 +356,10 @@ impl World {
                 }
                 self.flush(agent);
             }
+            Event::Stream { connection, bytes } => {
+                let bytes = &bytes;
+                self.input(Input::Stream { connection, bytes });
+            }
             Event::Broker(answer) => self.input(Input::Broker(answer)),
             Event::Listening {
                 zone,
@@ -391,6 +405,18 @@ impl World {
         for (to, bytes) in std::mem::take(&mut agent.outbox) {
             let (zone, local) = (Self::zone(at), to);
             let bytes = self.dressed(at, &bytes);
+            let by_stream = self
+                .connected
+                .iter()
+                .find(|(_, (peer, own))| (*peer, *own) == (at, to));
+            if let Some((connection, _)) = by_stream {
+                let connection = *connection;
+                self.later(
+                    Duration::from_millis(1),
+                    Event::Stream { connection, bytes },
+                );
+                continue;
+            }
             for delay in self.deliveries() {
                 self.later(
                     delay,
@@ -448,6 +474,16 @@ impl World {
                             },
                         );
                     }
+                }
+                Output::Stream { connection, bytes }
+                    if self.connected.contains_key(&connection) =>
+                {
+                    let (agent, from) = self.connected[&connection];
+                    self.capture(Self::zone(agent), true, agent, &bytes);
+                    self.later(
+                        Duration::from_millis(1),
+                        Event::ToAgent { agent, from, bytes },
+                    );
                 }
                 Output::Stream { connection, bytes } => {
                     let peer = SocketAddr::new(
@@ -567,9 +603,20 @@ impl World {
                 self.closed_at.insert(lease, self.elapsed());
                 BrokerAnswer::Done { id }
             }
-            ToBroker::Connect { id, .. } => BrokerAnswer::Refused {
-                id,
-                reason: Refusal::System,
+            ToBroker::Connect { id, peer, .. } => match self.refuse_connect {
+                Some(reason) => BrokerAnswer::Refused { id, reason },
+                None => {
+                    let number = u16::try_from(self.connected.len()).unwrap();
+                    let connection = ConnectionId(1_000 + u64::from(number));
+                    let local = SocketAddr::new(Self::gateway(peer).ip(), 50_000 + number);
+                    self.connected.insert(connection, (peer, local));
+                    BrokerAnswer::Connected {
+                        id,
+                        connection,
+                        local,
+                        peer,
+                    }
+                }
             },
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
             ToBroker::Health { .. } => return,

@@ -290,6 +290,12 @@ pub(crate) fn request_within(
     client.0
 }
 
+/// The request could not be sent, and no other way is to be tried. RFC 3261 §8.1.3.1.
+pub(crate) fn failed(cx: &mut Context, number: u64) {
+    cx.transactions.layer.handle_unreachable(ClientId(number));
+    flush(cx);
+}
+
 /// The request could not be sent at all: by another way if there is one, otherwise RFC 3261 §8.1.3.1 makes that a 503.
 pub(crate) fn unreachable(cx: &mut Context, number: u64) {
     let client = ClientId(number);

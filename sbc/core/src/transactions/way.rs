@@ -11,7 +11,7 @@ use crate::{
     transport::{self, Flow, NextHop},
 };
 
-/// Octets of a request that may go by a datagram where the path's MTU is not known.
+/// Octets of a request that may go by a datagram: the path's MTU is never known here (RFC 3261 §18.1.1).
 const DATAGRAM: usize = 1300;
 
 /// A request with the way that its size allows.
@@ -34,7 +34,10 @@ pub(super) fn for_size(
             zone,
             transport: Transport::Udp,
             peer,
-        } if octets.len() > DATAGRAM && cx.connections.may_stream(cx.now, zone, peer) => {
+        } if octets.len() > DATAGRAM
+            && cx.surroundings.may_stream(zone, peer)
+            && cx.connections.may_stream(cx.now, zone, peer) =>
+        {
             NextHop::Address {
                 zone,
                 transport: Transport::Tcp,

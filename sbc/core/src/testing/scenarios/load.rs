@@ -1,7 +1,7 @@
 //! Too much, too large, and who is told so: tables that are full, requests larger than a datagram, bad syntax of honest and
 //! other sources. RFC 3261 §18.1.1, §18.2.2, §21.5.4; RFC 7339 §5 in mind: silence where an answer would be work.
 
-use broker_proto::settings::Transport;
+use broker_proto::{broker::Refusal, settings::Transport};
 use sbc_sip::transaction::LayerLimits;
 
 use super::*;
@@ -175,40 +175,135 @@ fn large_offer(world: &mut World, trunk: SocketAddr) -> String {
     sdp
 }
 
+/// A call from the trunk whose INVITE towards the PBX is too large for a datagram.
+fn large_call(world: &mut World, trunk: SocketAddr, number: u32) {
+    let sdp = large_offer(world, trunk);
+    let invite = Message::request("INVITE", "sip:+49305551001@198.51.100.1")
+        .with(
+            "Via",
+            format!("SIP/2.0/UDP {TRUNK};branch=z9hG4bKbig{number}"),
+        )
+        .with("Max-Forwards", "70")
+        .with("From", "<sip:+491701234567@carrier.test>;tag=1")
+        .with("To", "<sip:+49305551001@198.51.100.1>")
+        .with("Call-ID", format!("big{number}"))
+        .with("CSeq", "1 INVITE")
+        .with("Contact", "<sip:carrier@198.51.100.20>")
+        .with_body("application/sdp", &sdp);
+    world.datagram(trunk, &invite.bytes());
+    world.run(millis(100));
+}
+
+/// The PBX's inbox: transports of the topmost Via of each large INVITE in it.
+fn large_vias(world: &mut World, pbx: SocketAddr) -> Vec<String> {
+    let inbox = world.agent(pbx).inbox.iter();
+    let large = inbox.filter(|it| it.status().is_none() && it.bytes().len() > 1300);
+    large.map(|it| it.need("Via").to_owned()).collect()
+}
+
 #[test]
 fn a_large_invite_goes_by_tcp_and_by_udp_where_that_is_refused() {
     let mut world = World::new(234);
     let pbx = pbx(&mut world);
     world.agent(pbx).script.alive = false;
     let trunk = trunk1(&mut world);
-    let sdp = large_offer(&mut world, trunk);
     for number in 0..2 {
-        let invite = Message::request("INVITE", "sip:+49305551001@198.51.100.1")
-            .with(
-                "Via",
-                format!("SIP/2.0/UDP {TRUNK};branch=z9hG4bKbig{number}"),
-            )
-            .with("Max-Forwards", "70")
-            .with("From", "<sip:+491701234567@carrier.test>;tag=1")
-            .with("To", "<sip:+49305551001@198.51.100.1>")
-            .with("Call-ID", format!("big{number}"))
-            .with("CSeq", "1 INVITE")
-            .with("Contact", "<sip:carrier@198.51.100.20>")
-            .with_body("application/sdp", &sdp);
-        world.datagram(trunk, &invite.bytes());
-        world.run(millis(100));
+        large_call(&mut world, trunk, number);
     }
-    let got = world.agent(pbx).inbox.clone();
+    let got = large_vias(&mut world, pbx);
     assert_eq!(got.len(), 2, "each went by UDP in the end");
-    assert!(got.iter().all(|it| it.bytes().len() > 1300));
-    for invite in &got {
-        let via = invite.need("Via");
+    for via in &got {
         assert!(via.starts_with("SIP/2.0/UDP 192.0.2.1:5060;"), "{via}");
     }
     // The PBX takes no stream: that is remembered, the second is not tried by one.
     assert_eq!(counted(&world, "sip_requests_too_large_total"), 1);
     let asked = "broker_refusals_total{request=\"connect\"}";
     assert_eq!(counted(&world, asked), 1);
+    // Not for ever: a PBX may learn.
+    world.run(seconds(700));
+    let before = counted(&world, asked);
+    large_call(&mut world, trunk, 2);
+    assert_eq!(counted(&world, asked), before + 1);
+}
+
+#[test]
+fn a_large_call_is_talked_over_tcp_and_its_connection_serves_the_next() {
+    let mut world = World::new(236);
+    world.refuse_connect = None;
+    let pbx = pbx(&mut world);
+    world.agent(pbx).script.challenge = false;
+    let trunk = trunk1(&mut world);
+    for number in 0..3 {
+        large_call(&mut world, trunk, number);
+    }
+    world.run(seconds(3));
+    let got = large_vias(&mut world, pbx);
+    assert_eq!(got.len(), 3, "a stream repeats nothing");
+    for via in &got {
+        assert!(via.starts_with("SIP/2.0/TCP 192.0.2.1:5060;"), "{via}");
+    }
+    assert_eq!(world.connected.len(), 1, "RFC 5923: one for all");
+    assert_eq!(world.gauge("connections"), 1);
+    // The request that was large came by UDP, and so do all answers to it.
+    let told = answers(&world, trunk);
+    let taken = told.iter().filter(|it| it.status() == Some(200));
+    assert!(taken.count() >= 3, "the carrier hears that all are taken");
+    // What fits a datagram goes by one: ACKs of the 200s.
+    let acks: Vec<_> = world.agent(pbx).inbox.clone();
+    let acks: Vec<_> = acks
+        .iter()
+        .filter(|it| it.method() == Some("ACK"))
+        .collect();
+    assert!(
+        acks.iter()
+            .all(|ack| ack.need("Via").starts_with("SIP/2.0/UDP"))
+    );
+    world.run(seconds(4_000));
+    assert_eq!(world.gauge("connections"), 0, "closed when it was idle");
+    assert_eq!(world.streams_closed.len(), 1);
+}
+
+#[test]
+fn a_peer_that_is_silent_to_tcp_gets_no_datagram_too_large_for_it() {
+    let mut world = World::new(237);
+    world.refuse_connect = Some(Refusal::System);
+    let pbx = pbx(&mut world);
+    let trunk = trunk1(&mut world);
+    large_call(&mut world, trunk, 0);
+    world.run(seconds(2));
+    assert!(large_vias(&mut world, pbx).is_empty(), "RFC 3261 §18.1.1");
+    let failed = answers(&world, trunk);
+    let last = failed.iter().filter_map(Message::status).max();
+    assert_eq!(last, Some(503));
+    // And no opinion of it is kept.
+    world.refuse_connect = None;
+    large_call(&mut world, trunk, 1);
+    world.run(seconds(2));
+    assert_eq!(large_vias(&mut world, pbx).len(), 1);
+}
+
+#[test]
+fn a_peer_that_the_settings_say_has_no_tcp_is_never_tried_by_it() {
+    let mut settings = crate::testing::settings();
+    settings
+        .trunks
+        .iter_mut()
+        .for_each(|trunk| trunk.registration = None);
+    if let Some(pbx) = &mut settings.registrar {
+        pbx.large_requests_by_tcp = false;
+    }
+    let mut world = World::with(238, settings);
+    world.refuse_connect = None;
+    let pbx = pbx(&mut world);
+    world.agent(pbx).script.alive = false;
+    let trunk = trunk1(&mut world);
+    large_call(&mut world, trunk, 0);
+    let got = large_vias(&mut world, pbx);
+    assert!(
+        got.len() == 1 && got[0].starts_with("SIP/2.0/UDP"),
+        "{got:?}"
+    );
+    assert!(world.connected.is_empty());
 }
 
 #[test]
