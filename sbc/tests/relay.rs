@@ -283,7 +283,8 @@ fn after_stop_nothing_passes_and_the_lease_serves_another_stream() {
 fn a_lease_that_is_closed_during_a_stream_is_closed_in_the_kernel_with_the_stream() {
     let (mut house, alice, bob) = (House::new(), Phone::new(), Phone::new());
     house.start(alice.leg(1), bob.leg(2));
-    house.leases.close_all();
+    house.leases.close(1);
+    house.leases.close(2);
     house.stop();
     // The report comes after the sockets were let go, but the last owner may still be dropping them.
     let deadline = Instant::now() + PATIENCE;

@@ -178,7 +178,10 @@ fn who_asks_more_than_all_its_rates_together_is_expelled() {
         !house.expelled.is_empty()
     });
     // Bursts of all kinds at 100 calls a second and 1,000 calls.
-    assert_eq!(asked, Some(64 + 800 + 3200 + 8000 + 8000 + 8000 + 64 + 500 + 400));
+    assert_eq!(
+        asked,
+        Some(64 + 800 + 3200 + 8000 + 8000 + 8000 + 64 + 500 + 400)
+    );
     assert_eq!(house.expelled, [Role::Sbc]);
 }
 
