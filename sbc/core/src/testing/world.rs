@@ -619,7 +619,7 @@ impl World {
                 }
             },
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
-            ToBroker::Health { .. } => return,
+            ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => return,
         };
         self.later(delay, Event::Broker(answer));
     }

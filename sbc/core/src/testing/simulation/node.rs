@@ -256,7 +256,7 @@ impl Node {
                 reason: Refusal::NotConfigured,
             },
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
-            ToBroker::Health { .. } => return,
+            ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => return,
         };
         self.later(200, Reply::Broker(answer));
     }
