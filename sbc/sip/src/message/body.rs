@@ -154,6 +154,10 @@ impl Search<'_> {
             Err(BodyRefusal::NotUnderstood) if self.lenient || part.may_be_ignored() => {
                 Ok(Vec::new())
             }
+            // Nobody has to take apart what may be ignored; how much there is to look at stays limited.
+            Err(BodyRefusal::Malformed(
+                MultipartError::Boundary | MultipartError::NotClosed | MultipartError::PartHead,
+            )) if depth > 0 && part.may_be_ignored() => Ok(Vec::new()),
             result => result,
         }
     }
@@ -323,17 +327,19 @@ fn parse_part<'a>(part: &'a [u8], limits: &Limits) -> Result<BodyPart<'a>, Multi
     if let Some(bytes) = part.strip_prefix(b"\r\n") {
         return Ok(BodyPart::new(text_plain(), bytes));
     }
+    // RFC 2046 §5.1.1: a part may be a head alone, and the line break after that belongs to the delimiter.
     let head_end = part
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
-        .ok_or(MultipartError::PartHead)?;
+        .map_or(part.len(), |place| place + 4);
     let (head, bytes) = part
-        .split_at_checked(head_end + 4)
+        .split_at_checked(head_end)
         .ok_or(MultipartError::PartHead)?;
     let head = core::str::from_utf8(head).map_err(|_| MultipartError::PartHead)?;
     let head = unfold(head.trim_end_matches("\r\n"));
     let (mut kind, mut encoding) = (None, None);
     let mut whole = BodyPart::new(text_plain(), bytes);
+    let mut wrong = Ok(());
     for (index, line) in head.split("\r\n").enumerate() {
         if index >= limits.header_fields || line.len() > limits.header_field {
             return Err(MultipartError::PartHead);
@@ -343,21 +349,26 @@ fn parse_part<'a>(part: &'a [u8], limits: &Limits) -> Result<BodyPart<'a>, Multi
         let is = |long: &str| name.eq_ignore_ascii_case(long);
         if is("Content-Type") || is("c") {
             let read = |reader: &mut Reader<'_>| MediaType::parse(reader, limits.parameters);
-            once(&mut kind, value, read)?;
+            wrong = wrong.and(once(&mut kind, value, read));
         } else if is("Content-Disposition") {
             let read = |reader: &mut Reader<'_>| TokenValue::parse(reader, limits.parameters);
             once(&mut whole.disposition, value, read)?;
         } else if is("Content-Transfer-Encoding") {
             let read = |reader: &mut Reader<'_>| reader.token().map(str::to_ascii_lowercase);
-            once(&mut encoding, value, read)?;
+            wrong = wrong.and(once(&mut encoding, value, read));
         } else if is("Content-ID") {
             let read = |reader: &mut Reader<'_>| Ok(Text::from(reader.take_rest()));
-            once(&mut whole.id, value.trim_matches(['<', '>']), read)?;
+            wrong = wrong.and(once(&mut whole.id, value.trim_matches(['<', '>']), read));
         } else if is("Content-Encoding") || is("e") {
             whole.encoded |= !value.eq_ignore_ascii_case("identity");
         }
     }
     whole.kind = kind.unwrap_or(whole.kind);
+    match wrong {
+        // Of no type that anybody knows: it is not understood, whatever it says.
+        Err(_) if whole.may_be_ignored() => whole.encoded = true,
+        wrong => wrong?,
+    }
     whole.encoded |=
         encoding.is_some_and(|encoding| !matches!(encoding.as_str(), "binary" | "8bit" | "7bit"));
     Ok(whole)

@@ -11,6 +11,7 @@ mod letters;
 mod limits;
 mod load;
 mod loss;
+mod multiparts;
 mod outbound;
 mod parting;
 mod policies;
