@@ -8,6 +8,7 @@ use sbc_sip::{
     sdp::{Attribute, Crypto, Media},
     text::Text,
 };
+use zeroize::Zeroizing;
 
 use crate::identity::Identity;
 
@@ -58,12 +59,9 @@ impl Keys {
     /// The lines that a description of ours has.
     pub(crate) fn attributes(&self) -> impl Iterator<Item = Attribute> + '_ {
         self.ours.iter().map(|(tag, key)| {
-            let inline = format!("inline:{}", key.to_base64().as_str());
-            Attribute::Crypto(Crypto::new(
-                *tag,
-                Text::from_static(key.suite().name()),
-                Text::from(inline.as_str()),
-            ))
+            let inline = Zeroizing::new(format!("inline:{}", key.to_base64().as_str()));
+            let suite = Text::from_static(key.suite().name());
+            Attribute::Crypto(Crypto::new(*tag, suite, inline))
         })
     }
 

@@ -4,6 +4,8 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use zeroize::Zeroizing;
+
 use super::SdpError;
 use crate::text::Text;
 
@@ -124,8 +126,9 @@ pub struct Crypto {
     pub tag: u32,
     /// Crypto suite, as it stood.
     pub suite: Text,
-    /// Key parameters, as they stood: `inline:` and key material, several separated by semicolons.
-    keys: Text,
+    /// Key parameters, as they stood: `inline:` and key material, several separated by semicolons. Overwritten when
+    /// dropped.
+    keys: Zeroizing<String>,
     /// Session parameters, as they stood.
     pub session: Vec<Text>,
 }
@@ -133,7 +136,7 @@ pub struct Crypto {
 impl Crypto {
     /// A line of our own. `keys`: `inline:` and base64.
     #[must_use]
-    pub const fn new(tag: u32, suite: Text, keys: Text) -> Self {
+    pub const fn new(tag: u32, suite: Text, keys: Zeroizing<String>) -> Self {
         Self {
             tag,
             suite,
@@ -144,7 +147,12 @@ impl Crypto {
 
     /// The key parameters; who calls this holds a secret.
     #[must_use]
-    pub const fn dangerous_keys(&self) -> &Text {
+    pub fn dangerous_keys(&self) -> &str {
+        self.keys.as_str()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn key_material(&self) -> &impl zeroize::ZeroizeOnDrop {
         &self.keys
     }
 }
@@ -286,7 +294,7 @@ impl Crypto {
         session_is_good.then_some(Self {
             tag,
             suite: Text::from(suite),
-            keys: Text::from(keys),
+            keys: Zeroizing::new(keys.to_owned()),
             session,
         })
     }
@@ -343,7 +351,13 @@ impl fmt::Display for Attribute {
             }
             Self::RtcpMux => f.write_str("rtcp-mux"),
             Self::Crypto(crypto) => {
-                write!(f, "crypto:{} {} {}", crypto.tag, crypto.suite, crypto.keys)?;
+                write!(
+                    f,
+                    "crypto:{} {} {}",
+                    crypto.tag,
+                    crypto.suite,
+                    crypto.dangerous_keys()
+                )?;
                 crypto
                     .session
                     .iter()

@@ -184,3 +184,16 @@ fn an_answer_must_mirror_its_offer() {
 fn a_bare_line_feed_is_let_pass() {
     assert!(parse(&HEAD.replace("\r\n", "\n")).is_ok());
 }
+
+#[test]
+fn key_material_is_overwritten_when_dropped_and_does_not_print() {
+    fn is_overwritten<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+    let line = "m=audio 1 RTP/SAVP 0\r\na=crypto:1 A inline:c2VjcmV0LWtleQ|2^20\r\n";
+    let description = parse(&format!("{HEAD}{line}")).unwrap();
+    assert!(!format!("{description:?}").contains("c2VjcmV0"));
+    let [Attribute::Crypto(crypto)] = &description.media[0].attributes[..] else {
+        panic!("a crypto attribute")
+    };
+    is_overwritten(crypto.key_material());
+    assert_eq!(crypto.dangerous_keys(), "inline:c2VjcmV0LWtleQ|2^20");
+}
