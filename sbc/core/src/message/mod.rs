@@ -11,7 +11,7 @@ mod publication;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use broker_proto::{policy::EventPackage, settings::ZoneId};
+use broker_proto::policy::EventPackage;
 use sbc_sip::{
     headers::Field,
     message::{Request, Response},
@@ -29,6 +29,7 @@ use crate::{
     target::Target,
     transactions::{self, Owner},
 };
+use aim::Tries;
 use publication::Publications;
 
 /// Requests on their way at once.
@@ -41,13 +42,14 @@ const LONGEST: u32 = 86_400;
 
 /// A request on its way.
 struct Relayed {
-    /// Who waits for the answer.
-    from: (Peer, ZoneId),
-    /// Whose answer it is.
-    to: (Peer, ZoneId),
+    /// Who waits for the answer, and to what.
+    source: Source,
+    request: Request,
+    /// Whose answer it is, and who is asked if it has none.
+    target: Target,
+    tries: Tries,
     /// Our host as the asker sees it.
     host: Host,
-    passes_challenges: bool,
     publication: Option<u32>,
 }
 
@@ -74,6 +76,7 @@ impl Messages {
 /// A request that is to be sent on.
 struct Draft {
     target: Target,
+    tries: Tries,
     body: Option<Body>,
     publication: Option<(u32, Option<sbc_sip::text::Text>)>,
 }
@@ -88,7 +91,7 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        match self.text_draft(source, request) {
+        match self.text_draft(source, request, None) {
             Ok(draft) => self.relay(source, request, draft),
             Err((415, reason)) => {
                 let answer = Answer {
@@ -103,13 +106,21 @@ impl Core {
         }
     }
 
-    fn text_draft(&mut self, source: Source, request: &Request) -> Result<Draft, Refused> {
+    fn text_draft(
+        &mut self,
+        source: Source,
+        request: &Request,
+        next: Option<(Target, Tries)>,
+    ) -> Result<Draft, Refused> {
         let from = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
         let given = from.message_octets();
         if given == 0 {
             return Err((405, "message-policy"));
         }
-        let target = self.aim(&source, request)?;
+        let (target, tries) = match next {
+            Some(next) => next,
+            None => self.aim(&source, request)?,
+        };
         let to = policy::rules(&self.cx.surroundings, target.peer, target.hop.zone());
         let most = given.min(to.message_octets());
         if most == 0 {
@@ -118,6 +129,7 @@ impl Core {
         let body = text_body(request, most)?;
         Ok(Draft {
             target,
+            tries,
             body,
             publication: None,
         })
@@ -129,7 +141,7 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        match self.publish_draft(source, request) {
+        match self.publish_draft(source, request, None) {
             Ok(draft) => self.relay(source, request, draft),
             Err((405, reason)) => self.not_allowed(source, request, reason),
             Err((489, reason)) => self.bad_event(source, request, reason),
@@ -137,14 +149,22 @@ impl Core {
         }
     }
 
-    fn publish_draft(&mut self, source: Source, request: &Request) -> Result<Draft, Refused> {
+    fn publish_draft(
+        &mut self,
+        source: Source,
+        request: &Request,
+        next: Option<(Target, Tries)>,
+    ) -> Result<Draft, Refused> {
         let from = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
         if !from.publishes() {
             return Err((405, "publish-policy"));
         }
         let package = events::package_of(request).filter(|package| from.event(*package));
         let package = package.ok_or((489, "bad-event"))?;
-        let target = self.aim(&source, request)?;
+        let (target, tries) = match next {
+            Some(next) => next,
+            None => self.aim(&source, request)?,
+        };
         let to = policy::rules(&self.cx.surroundings, target.peer, target.hop.zone());
         if !to.publishes() || !to.event(package) {
             return Err((403, "publish-policy"));
@@ -166,6 +186,7 @@ impl Core {
         }
         Ok(Draft {
             target,
+            tries,
             body,
             publication: Some((seconds, tag)),
         })
@@ -177,20 +198,28 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        match self.notify_draft(source, request) {
+        match self.notify_draft(source, request, None) {
             Ok(draft) => self.relay(source, request, draft),
             Err((status, reason)) => self.refuse(source, request, status, reason),
         }
     }
 
-    fn notify_draft(&mut self, source: Source, request: &Request) -> Result<Draft, Refused> {
+    fn notify_draft(
+        &mut self,
+        source: Source,
+        request: &Request,
+        next: Option<(Target, Tries)>,
+    ) -> Result<Draft, Refused> {
         let package = EventPackage::MessageSummary;
         let from = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
         let asked = events::package_of(request) == Some(package);
         if source.peer != Peer::Registrar || !asked || !from.event(package) {
             return Err((481, "no-subscription"));
         }
-        let target = self.aim(&source, request)?;
+        let (target, tries) = match next {
+            Some(next) => next,
+            None => self.aim(&source, request)?,
+        };
         let to = policy::rules(&self.cx.surroundings, target.peer, target.hop.zone());
         if !to.event(package) {
             return Err((403, "event-policy"));
@@ -198,6 +227,7 @@ impl Core {
         let body = self.state_body(request, package, &target)?;
         Ok(Draft {
             target,
+            tries,
             body,
             publication: None,
         })
@@ -227,18 +257,23 @@ impl Core {
             self.refuse(source, request, 503, "messages-full");
             return;
         }
-        let Draft {
-            target,
-            body,
-            publication,
-        } = draft;
-        let Some(host) = own_host(request, &target) else {
+        let Some(host) = own_host(request, &draft.target) else {
             self.refuse(source, request, 500, "no-host");
             return;
         };
-        let Some(server) = self.serve(source, request) else {
-            return;
-        };
+        if let Some(server) = self.serve(source, request) {
+            self.send_on(server, source, request.clone(), host, draft);
+        }
+    }
+
+    /// Send a request to a target of it.
+    fn send_on(&mut self, server: u64, source: Source, request: Request, host: Host, draft: Draft) {
+        let Draft {
+            target,
+            tries,
+            body,
+            publication,
+        } = draft;
         let cx = &mut self.cx;
         let rules = policy::rules(&cx.surroundings, source.peer, source.flow.zone);
         let crossing = Crossing::of(&rules, &request.headers);
@@ -253,13 +288,13 @@ impl Core {
             to: target.other.clone(),
             call_id: &call_id,
             cseq: 1,
-            max_forwards: hops(request),
+            max_forwards: hops(&request),
             routes: &[],
         };
         let mut relayed = outgoing::request(cx, &hop, relayed);
         match (&request.method, &publication) {
             (Method::Publish, Some((seconds, tag))) => {
-                let package = events::package_of(request).unwrap_or(EventPackage::Presence);
+                let package = events::package_of(&request).unwrap_or(EventPackage::Presence);
                 events::publish(&mut relayed, package, Some(*seconds), tag.clone(), body);
             }
             (Method::Notify, _) => {
@@ -275,25 +310,52 @@ impl Core {
             _ => events::set_body(&mut relayed, body),
         }
         if target.passes_challenges {
-            Credentials::of(request).write(&mut relayed);
+            Credentials::of(&request).write(&mut relayed);
         }
         let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
         if let Some(host) = relayed.headers.from.uri.host().cloned() {
             crossing.write(&rules, &host, &mut relayed.headers);
         }
         outgoing::add_fields(&mut relayed.headers, rules.added());
+        let patience = tries.patience(cx.now);
         self.messages.under_way.insert(
             server,
             Relayed {
-                from: (source.peer, source.flow.zone),
-                to: (target.peer, hop.zone()),
+                source,
+                request,
+                target,
+                tries,
                 host,
-                passes_challenges: target.passes_challenges,
                 publication: publication.map(|(seconds, _)| seconds),
             },
         );
         let owner = Owner::Message(server);
-        transactions::request_within(&mut self.cx, hop, relayed, owner, PATIENCE);
+        transactions::request_within(&mut self.cx, hop, relayed, owner, patience);
+    }
+
+    /// Send a request to the next target after one that failed. `Err`: there is none, and the answer goes back.
+    fn try_next(
+        &mut self,
+        server: u64,
+        mut relayed: Relayed,
+        answered: Result<&Response, u16>,
+    ) -> Result<(), Relayed> {
+        while let Some(target) = relayed.tries.next(&mut self.cx, &relayed.target, answered) {
+            let (source, request) = (relayed.source, relayed.request.clone());
+            let until = relayed.tries.clone();
+            let next = Some((target, until));
+            let draft = match request.method {
+                Method::Publish => self.publish_draft(source, &request, next),
+                Method::Notify => self.notify_draft(source, &request, next),
+                _ => self.text_draft(source, &request, next),
+            };
+            // A target that policy closes is none.
+            if let Ok(draft) = draft {
+                self.send_on(server, source, request, relayed.host, draft);
+                return Ok(());
+            }
+        }
+        Err(relayed)
     }
 
     /// The final response to a request that was sent on, or the status that stands for none.
@@ -301,9 +363,13 @@ impl Core {
         let Some(relayed) = self.messages.under_way.remove(&server) else {
             return;
         };
+        let Err(relayed) = self.try_next(server, relayed, answered) else {
+            return;
+        };
         let cx = &mut self.cx;
-        let from = policy::rules(&cx.surroundings, relayed.to.0, relayed.to.1);
-        let to = policy::rules(&cx.surroundings, relayed.from.0, relayed.from.1);
+        let (target, source) = (&relayed.target, relayed.source);
+        let from = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
+        let to = policy::rules(&cx.surroundings, source.peer, source.flow.zone);
         let (status, mut fields, mut challenges) = match answered {
             Ok(response) => {
                 let status = response.status.as_u16();
@@ -313,7 +379,7 @@ impl Core {
             }
             Err(status) => (status, Vec::new(), Vec::new()),
         };
-        let told = told(from.told(status), relayed.passes_challenges);
+        let told = told(from.told(status), target.passes_challenges);
         if told != status || !matches!(told, 401 | 407) {
             challenges.clear();
         }

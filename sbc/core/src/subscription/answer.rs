@@ -20,6 +20,11 @@ impl Core {
         task: Task,
         answered: Result<&Response, u16>,
     ) {
+        if let Task::Begin(server) = task
+            && self.next_notifier(number, server, answered)
+        {
+            return;
+        }
         let cx = &mut self.cx;
         let Some(subscription) = self.subscriptions.table.get_mut(&number) else {
             // It ended meanwhile.

@@ -20,7 +20,12 @@ use std::{
 
 use broker_proto::policy::EventPackage;
 use sbc_media::relay::Side;
-use sbc_sip::{headers::SubscriptionState, message::Request, method::Method, text::Text};
+use sbc_sip::{
+    headers::SubscriptionState,
+    message::{Request, Response},
+    method::Method,
+    text::Text,
+};
 
 use crate::{
     admission,
@@ -28,7 +33,7 @@ use crate::{
     context::Context,
     core::Core,
     dispatch::Source,
-    message::{self, PATIENCE},
+    message::{self, aim::Tries},
     outgoing::{self, Answer, Credentials, events},
     policy::{self, fields::Crossing},
     surroundings::Peer,
@@ -73,8 +78,19 @@ struct Subscription {
     /// The notifier said that it is over.
     terminated: bool,
     passes_challenges: bool,
+    /// What the next notifier would be asked, until one has spoken.
+    again: Option<Box<Again>>,
     /// Source that it counts against.
     source: Option<IpAddr>,
+}
+
+/// A SUBSCRIBE that may go to another place.
+struct Again {
+    source: Source,
+    request: Request,
+    /// Where it is now.
+    target: Target,
+    tries: Tries,
 }
 
 /// The tables.
@@ -200,7 +216,7 @@ impl Core {
             self.refuse_silently(source, "stranger");
             return;
         }
-        let (package, target) = match self.subscription_target(source, request) {
+        let (package, target, tries) = match self.subscription_target(source, request) {
             Ok(found) => found,
             Err((489, reason)) => return self.bad_event(source, request, reason),
             Err((status, reason)) => return self.refuse(source, request, status, reason),
@@ -225,7 +241,7 @@ impl Core {
             return;
         }
         if let Some(server) = self.serve(source, request) {
-            self.begin_subscription(source, request, server, (package, asked), target);
+            self.begin_subscription(source, request, server, (package, asked), (target, tries));
         }
     }
 
@@ -233,17 +249,17 @@ impl Core {
         &mut self,
         source: Source,
         request: &Request,
-    ) -> Result<(EventPackage, Target), (u16, &'static str)> {
+    ) -> Result<(EventPackage, Target, Tries), (u16, &'static str)> {
         let from = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
         let package = events::package_of(request).filter(|package| from.event(*package));
         let package = package.ok_or((489, "bad-event"))?;
         if request.headers.contacts.len() != 1 {
             return Err((400, "contact"));
         }
-        let target = self.aim(&source, request)?;
+        let (target, tries) = self.aim(&source, request)?;
         let to = policy::rules(&self.cx.surroundings, target.peer, target.hop.zone());
         if to.event(package) {
-            Ok((package, target))
+            Ok((package, target, tries))
         } else {
             Err((403, "event-policy"))
         }
@@ -265,7 +281,7 @@ impl Core {
         request: &Request,
         server: u64,
         (package, asked): (EventPackage, u32),
-        target: Target,
+        (target, tries): (Target, Tries),
     ) {
         let cx = &mut self.cx;
         let number = cx.next_number();
@@ -279,36 +295,20 @@ impl Core {
             outgoing::without_tag(headers.from.clone()),
         );
         a.adopt_request(request);
-        let rules = policy::rules(&cx.surroundings, source.peer, source.flow.zone);
-        let crossing = Crossing::of(&rules, headers);
-        let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
-        let own = crossing.from(&rules, target.own.clone());
-        let call_id = cx.identity.name();
-        let mut b = Leg::new(
-            cx,
-            target.hop,
-            target.peer,
-            call_id,
-            own,
-            target.other.clone(),
-        );
-        let (hop, mut subscribe) = b.request(cx, Method::Subscribe);
-        let contact = outgoing::contact(cx, &hop);
-        events::subscribe(&mut subscribe, contact, package, asked);
-        outgoing::aim_at(&mut subscribe, &target.uri, message::hops(request));
-        if target.passes_challenges {
-            Credentials::of(request).write(&mut subscribe);
-        }
-        let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
-        if let Some(host) = subscribe.headers.from.uri.host().cloned() {
-            crossing.write(&rules, &host, &mut subscribe.headers);
-        }
-        outgoing::add_fields(&mut subscribe.headers, rules.added());
+        let (b, hop, subscribe) = notifier(cx, source, request, (package, asked), &target);
         cx.counters.count(
             "subscriptions_total",
             "package",
             events::package_word(package),
         );
+        let patience = tries.patience(cx.now);
+        let passes_challenges = target.passes_challenges;
+        let again = Again {
+            source,
+            request: request.clone(),
+            target,
+            tries,
+        };
         let mut subscription = Subscription {
             a,
             b,
@@ -320,13 +320,95 @@ impl Core {
             until: cx.now,
             asked,
             terminated: false,
-            passes_challenges: target.passes_challenges,
+            passes_challenges,
+            again: Some(Box::new(again)),
             source: (source.peer == Peer::Stranger)
                 .then(|| admission::aggregate(source.flow.peer.ip())),
         };
         subscription.lasts(cx, number, asked);
         self.subscriptions.enter(number, subscription);
         let owner = Owner::Subscription(number, Task::Begin(server));
-        transactions::request_within(&mut self.cx, hop, subscribe, owner, PATIENCE);
+        transactions::request_within(&mut self.cx, hop, subscribe, owner, patience);
     }
+
+    /// Ask the next notifier after one that failed without a word. `false`: there is none.
+    fn next_notifier(
+        &mut self,
+        number: u64,
+        server: u64,
+        answered: Result<&Response, u16>,
+    ) -> bool {
+        let cx = &mut self.cx;
+        let Some(subscription) = self.subscriptions.table.get_mut(&number) else {
+            return false;
+        };
+        if answered.is_ok_and(|response| response.status.is_success())
+            || subscription.b.remote_tag().is_some()
+        {
+            subscription.again = None;
+            return false;
+        }
+        let Some(mut again) = subscription.again.take() else {
+            return false;
+        };
+        while let Some(target) = again.tries.next(cx, &again.target, answered) {
+            let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
+            again.target = target;
+            if !rules.event(subscription.package) {
+                continue;
+            }
+            let asks = (subscription.package, subscription.asked);
+            let (b, hop, subscribe) =
+                notifier(cx, again.source, &again.request, asks, &again.target);
+            let name = |leg: &Leg| (leg.call_id().to_owned(), leg.own_tag().to_owned());
+            self.subscriptions.dialogs.remove(&name(&subscription.b));
+            self.subscriptions
+                .dialogs
+                .insert(name(&b), (number, Side::B));
+            subscription.b = b;
+            subscription.passes_challenges = again.target.passes_challenges;
+            let patience = again.tries.patience(cx.now);
+            subscription.again = Some(again);
+            let owner = Owner::Subscription(number, Task::Begin(server));
+            transactions::request_within(cx, hop, subscribe, owner, patience);
+            return true;
+        }
+        false
+    }
+}
+
+/// The leg towards a notifier, and the SUBSCRIBE that goes there.
+fn notifier(
+    cx: &mut Context,
+    source: Source,
+    request: &Request,
+    (package, asked): (EventPackage, u32),
+    target: &Target,
+) -> (Leg, NextHop, Request) {
+    let rules = policy::rules(&cx.surroundings, source.peer, source.flow.zone);
+    let crossing = Crossing::of(&rules, &request.headers);
+    let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
+    let own = crossing.from(&rules, target.own.clone());
+    let call_id = cx.identity.name();
+    let mut b = Leg::new(
+        cx,
+        target.hop,
+        target.peer,
+        call_id,
+        own,
+        target.other.clone(),
+    );
+    let (hop, mut subscribe) = b.request(cx, Method::Subscribe);
+    let contact = outgoing::contact(cx, &hop);
+    events::subscribe(&mut subscribe, contact, package, asked);
+    outgoing::aim_at(&mut subscribe, &target.uri, message::hops(request));
+    if target.passes_challenges {
+        Credentials::of(request).write(&mut subscribe);
+    }
+    let rules = policy::rules(&cx.surroundings, target.peer, target.hop.zone());
+    if let Some(host) = subscribe.headers.from.uri.host().cloned() {
+        crossing.write(&rules, &host, &mut subscribe.headers);
+    }
+    outgoing::add_fields(&mut subscribe.headers, rules.added());
+    (b, hop, subscribe)
 }

@@ -23,6 +23,7 @@ mod reinvite;
 mod reliable;
 mod routes;
 mod sealed;
+mod second_tries;
 mod session_timers;
 mod streams;
 mod torture;
