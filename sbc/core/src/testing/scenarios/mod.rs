@@ -3,6 +3,7 @@
 mod calls;
 mod events;
 mod faults;
+mod forks;
 mod hand;
 mod hiding;
 mod hostile;
