@@ -81,16 +81,12 @@ impl Core {
         source: &Source,
         request: &Request,
     ) -> Result<(Target, Tries), (u16, &'static str)> {
-        let (mut targets, failover) = self.targets(source, request)?;
-        let first = targets.pop_front().ok_or((503, "no-way"))?;
-        Ok((first, Tries::new(self.cx.now, targets, failover)))
+        let mut tries = self.tries(source, request)?;
+        let first = tries.left.pop_front().ok_or((503, "no-way"))?;
+        Ok((first, tries))
     }
 
-    fn targets(
-        &mut self,
-        source: &Source,
-        request: &Request,
-    ) -> Result<(VecDeque<Target>, Vec<u16>), (u16, &'static str)> {
+    fn tries(&mut self, source: &Source, request: &Request) -> Result<Tries, (u16, &'static str)> {
         let calling = target::dialled(&request.headers.from.uri);
         let called = target::dialled(&request.uri);
         // Nobody speaks for another account than the one that it registered.
@@ -106,7 +102,7 @@ impl Core {
                 return Err((404, "not-our-domain"));
             }
             let targets = target::to_registrar(&self.cx, &calling, &called);
-            return Ok((targets, Vec::new()));
+            return Ok(Tries::new(self.cx.now, targets, Vec::new()));
         }
         let bindings = &self.registration.bindings;
         let from = (source.peer, &source.flow);
@@ -115,6 +111,6 @@ impl Core {
         let to = (calling.as_str(), &request.uri);
         let way = target::find(&mut self.cx, bindings, from, to, limits)
             .map_err(|none| (none.status, none.reason))?;
-        Ok((way.targets, way.failover))
+        Ok(Tries::new(self.cx.now, way.targets, way.failover))
     }
 }

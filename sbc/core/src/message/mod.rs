@@ -57,7 +57,7 @@ struct Relayed {
 #[derive(Default)]
 pub(crate) struct Messages {
     /// By server transaction.
-    under_way: BTreeMap<u64, Relayed>,
+    under_way: BTreeMap<u64, Box<Relayed>>,
     publications: Publications,
 }
 
@@ -320,14 +320,14 @@ impl Core {
         let patience = tries.patience(cx.now);
         self.messages.under_way.insert(
             server,
-            Relayed {
+            Box::new(Relayed {
                 source,
                 request,
                 target,
                 tries,
                 host,
                 publication: publication.map(|(seconds, _)| seconds),
-            },
+            }),
         );
         let owner = Owner::Message(server);
         transactions::request_within(&mut self.cx, hop, relayed, owner, patience);
@@ -337,9 +337,9 @@ impl Core {
     fn try_next(
         &mut self,
         server: u64,
-        mut relayed: Relayed,
+        mut relayed: Box<Relayed>,
         answered: Result<&Response, u16>,
-    ) -> Result<(), Relayed> {
+    ) -> Result<(), Box<Relayed>> {
         while let Some(target) = relayed.tries.next(&mut self.cx, &relayed.target, answered) {
             let (source, request) = (relayed.source, relayed.request.clone());
             let until = relayed.tries.clone();
