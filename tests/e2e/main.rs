@@ -10,6 +10,7 @@ mod faults;
 mod interop;
 mod media;
 mod peers;
+mod protos;
 mod secure;
 mod torture;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         calls::TESTS,
         media::TESTS,
         torture::TESTS,
+        protos::TESTS,
         peers::TESTS,
         secure::TESTS,
         faults::TESTS,
