@@ -7,6 +7,7 @@
 //! rest of the house says, so that a captured sbc cannot push the house's records out.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -171,7 +172,18 @@ impl Chain {
         wanted: impl Fn(&str) -> bool,
     ) -> io::Result<Vec<(u64, String)>> {
         let mut lines = Vec::new();
-        for number in segments(&self.directory, self.name)? {
+        let numbers = segments(&self.directory, self.name)?;
+        // A segment is passed over unread if the one behind it begins early enough.
+        let mut first = 0;
+        for (index, number) in numbers.iter().enumerate().skip(1) {
+            if self
+                .first_sequence(*number)?
+                .is_some_and(|begins| begins <= after.saturating_add(1))
+            {
+                first = index;
+            }
+        }
+        for &number in numbers.iter().skip(first) {
             let reader = BufReader::new(File::open(path_of(&self.directory, self.name, number))?);
             for line in reader.lines() {
                 let line = line?;
@@ -187,6 +199,55 @@ impl Chain {
             }
         }
         Ok(lines)
+    }
+
+    /// The last `limit` lines with a sequence number above `after` for which `wanted` holds, in their order. Segments are
+    /// read from the newest on, and no more of them than it takes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn read_newest(
+        &self,
+        after: u64,
+        limit: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<(u64, String)>> {
+        let mut found: Vec<(u64, String)> = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        for number in segments(&self.directory, self.name)?.into_iter().rev() {
+            let mut lines = VecDeque::new();
+            let mut first = None;
+            let reader = BufReader::new(File::open(path_of(&self.directory, self.name, number))?);
+            for line in reader.lines() {
+                let line = line?;
+                let Some(sequence) = sequence_of(&line) else {
+                    continue;
+                };
+                first = first.or(Some(sequence));
+                if sequence > after && wanted(&line) {
+                    if lines.len() >= limit.saturating_sub(found.len()) {
+                        lines.pop_front();
+                    }
+                    lines.push_back((sequence, line));
+                }
+            }
+            lines.extend(found);
+            found = lines.into();
+            if found.len() >= limit || first.is_some_and(|first| first <= after) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sequence number that a segment begins with; `None`: it is empty.
+    fn first_sequence(&self, number: u64) -> io::Result<Option<u64>> {
+        let file = File::open(path_of(&self.directory, self.name, number))?;
+        let mut line = String::new();
+        BufReader::new(file).read_line(&mut line)?;
+        Ok(sequence_of(&line))
     }
 
     fn rotate(&mut self) -> io::Result<()> {

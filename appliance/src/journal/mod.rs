@@ -3,6 +3,7 @@
 //! management and init: the sbc can only append.
 
 mod chain;
+mod reading;
 mod record;
 
 use std::{
@@ -28,14 +29,18 @@ const BOUNDS: Bounds = Bounds {
     segment_octets: 2 * 1024 * 1024,
     segments: 16,
 };
-/// Records a second that one process may write for long; more are counted and not written.
-const RECORDS_PER_SECOND: f64 = 200.0;
-/// Records that one process may write at once.
-const RECORD_BURST: f64 = 2_000.0;
+/// Records a second that one process may write for long, and how many at once; more are counted and not written. Calls
+/// have a rate of their own, so that no event crowds them out: three records each at the usual limit of 500 a second.
+const EVENTS: Rate = Rate {
+    per_second: 200.0,
+    burst: 2_000.0,
+};
+const CALLS: Rate = Rate {
+    per_second: 1_500.0,
+    burst: 6_000.0,
+};
 /// Looks for messages after init's word to stop, at most.
 const LAST_ROUNDS: usize = 64;
-/// Octets of lines in one answer.
-const ANSWER_OCTETS: usize = 48 * 1024;
 
 /// Both streams and the counters of who wrote too much.
 pub struct Journal {
@@ -46,8 +51,15 @@ pub struct Journal {
     dirty: bool,
 }
 
+#[derive(Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+}
+
 struct Bucket {
     role: Role,
+    of_calls: bool,
     tokens: f64,
     filled: Instant,
     lost: u64,
@@ -94,7 +106,8 @@ impl Journal {
 
     /// Writes a record of `role`'s, unless it writes too much.
     pub fn append(&mut self, now: Instant, role: Role, record: &Record) {
-        let Some(lost_before) = self.admit(now, role) else {
+        let of_calls = matches!(record, Record::Call(_));
+        let Some(lost_before) = self.admit(now, role, of_calls) else {
             return;
         };
         if lost_before > 0 {
@@ -128,41 +141,22 @@ impl Journal {
         }
     }
 
-    /// Lines after `after`, both streams merged by sequence number, bounded for one answer.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn read(&self, after: u64, limit: u16, calls_only: bool) -> io::Result<Vec<String>> {
-        let wanted = |line: &str| !calls_only || line.contains("\"kind\":\"call\"");
-        let limit = usize::from(limit).min(1_000);
-        let mut lines = self.house.read(after, limit, wanted)?;
-        lines.extend(self.sbc.read(after, limit, wanted)?);
-        lines.sort_by_key(|(sequence, _)| *sequence);
-        let mut octets = 0;
-        Ok(lines
-            .into_iter()
-            .take(limit)
-            .map(|(_, line)| line)
-            .take_while(|line| {
-                octets += line.len() + 8;
-                octets <= ANSWER_OCTETS
-            })
-            .collect())
-    }
-
     /// Takes a token of `role`'s; `None`: none left. Otherwise how many records were lost since the last one.
-    fn admit(&mut self, now: Instant, role: Role) -> Option<u64> {
-        if !self.buckets.iter().any(|bucket| bucket.role == role) {
+    fn admit(&mut self, now: Instant, role: Role, of_calls: bool) -> Option<u64> {
+        let rate = if of_calls { CALLS } else { EVENTS };
+        let is = |bucket: &Bucket| (bucket.role, bucket.of_calls) == (role, of_calls);
+        if !self.buckets.iter().any(is) {
             self.buckets.push(Bucket {
                 role,
-                tokens: RECORD_BURST,
+                of_calls,
+                tokens: rate.burst,
                 filled: now,
                 lost: 0,
             });
         }
-        let bucket = self.buckets.iter_mut().find(|bucket| bucket.role == role)?;
+        let bucket = self.buckets.iter_mut().find(|bucket| is(bucket))?;
         let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.tokens = (bucket.tokens + elapsed * RECORDS_PER_SECOND).min(RECORD_BURST);
+        bucket.tokens = (bucket.tokens + elapsed * rate.per_second).min(rate.burst);
         bucket.filled = now;
         if bucket.tokens < 1.0 {
             bucket.lost += 1;
@@ -287,11 +281,11 @@ fn answer(journal: &mut Journal, dispatch: &mut Dispatch, now: Instant, role: Ro
             id,
             after,
             limit,
-            calls_only,
+            wanted,
         }) => {
             let permitted = matches!(role, Role::Management | Role::Init);
             let lines = permitted
-                .then(|| journal.read(after, limit, calls_only))
+                .then(|| journal.read(after, limit, &wanted))
                 .and_then(|lines| {
                     lines
                         .inspect_err(|error| tracing::error!(%error, "journal not read"))
@@ -322,6 +316,8 @@ fn answer(journal: &mut Journal, dispatch: &mut Dispatch, now: Instant, role: Ro
 
 #[cfg(test)]
 mod tests {
+    use broker_proto::journal::Wanted;
+
     use super::*;
 
     fn event(code: &str) -> Record {
@@ -356,7 +352,7 @@ mod tests {
         journal.append(now, Role::Firewall, &event("after"));
         journal.append(now + Duration::from_secs(1), Role::Sbc, &event("later"));
         journal.sync();
-        let lines = journal.read(0, 1_000, false).unwrap();
+        let lines = journal.read(0, 1_000, &Wanted::default()).unwrap();
         assert!(lines.iter().any(|line| line.contains("\"before\"")));
         let house = journal.house.read(0, 100, |_| true).unwrap();
         assert!(house.iter().any(|(_, line)| line.contains("\"after\"")));

@@ -1,11 +1,15 @@
 //! A record as the inside of a JSON object: what the journal writes for a [`Record`]. Text comes from strangers (names in SIP
 //! fields among it), so every string is cut, escaped by the JSON encoder and freed of control characters.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use broker_proto::{
     Role,
-    journal::{CallPhase, CallRecord, LegRecord, Record, Severity},
+    journal::{CallRecord, LegRecord, Record, Severity},
 };
 use serde_json::{Map, Value, json};
+
+use super::rfc3339;
 
 /// Longest text kept of one field, in octets.
 pub(super) const TEXT_OCTETS: usize = 1024;
@@ -47,21 +51,21 @@ pub(super) fn body(role: Role, time: &str, record: &Record) -> String {
 }
 
 fn call_value(call: &CallRecord) -> Value {
-    let phase = match call.phase {
-        CallPhase::Start => "start",
-        CallPhase::Interim => "interim",
-        CallPhase::End => "end",
-    };
+    let moment = |unix_ms: u64| rfc3339(UNIX_EPOCH + Duration::from_millis(unix_ms));
     json!({
         "id": call.id,
-        "phase": phase,
+        "phase": call.phase.word(),
         "calling": text(&call.calling),
         "called": text(&call.called),
         "route": text(&call.route),
+        "invited_at": moment(call.invited_unix_ms),
+        "answered_at": call.answered_unix_ms.map(moment),
+        "ended_at": call.ended_unix_ms.map(moment),
         "since_invite_ms": call.since_invite_ms,
         "duration_ms": call.duration_ms,
         "status": call.status,
         "ended_by": text(&call.ended_by),
+        "reason": text(&call.reason),
         "media": text(&call.media),
         "legs": call.legs.iter().take(2).map(leg_value).collect::<Vec<_>>(),
     })
@@ -73,11 +77,13 @@ fn leg_value(leg: &LegRecord) -> Value {
         "remote": leg.remote.to_string(),
         "transport": text(&leg.transport),
         "call_id": text(&leg.call_id),
+        "codecs": text(&leg.codecs),
         "packets_received": leg.packets_received,
         "packets_sent": leg.packets_sent,
         "packets_lost": leg.packets_lost,
         "octets_received": leg.octets_received,
         "jitter_us": leg.jitter_us,
+        "mos": (leg.mos_hundredths > 0).then(|| f64::from(leg.mos_hundredths) / 100.0),
     })
 }
 

@@ -16,7 +16,7 @@ use axum::{
 };
 use broker_proto::{
     control::SecretBytes,
-    journal::{FromJournal, ToJournal},
+    journal::{CallPhase, FromJournal, ToJournal, Wanted},
     keyholder::{FromKeyholder, ToKeyholder},
     settings::SecretId,
     status::{BanInfo, CallInfo, FromStatus, ToStatus},
@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Links, ladder,
+    Links, events, ladder,
     link::{Unavailable, lock},
     metrics,
 };
@@ -47,6 +47,7 @@ pub(super) fn router(links: Arc<Links>) -> Router {
         .route("/api/v1/bans/{key}", delete(unban))
         .route("/api/v1/drops", get(drops))
         .route("/api/v1/records", get(records))
+        .route("/api/v1/events", get(events::page))
         .route("/api/v1/processes", get(processes))
         .route("/api/v1/lab/reset", post(reset))
         .route("/metrics", get(metrics_page))
@@ -64,7 +65,7 @@ pub(super) fn router(links: Arc<Links>) -> Router {
 }
 
 /// What went wrong, as the client sees it.
-enum Problem {
+pub(super) enum Problem {
     Unauthorized,
     NotFound,
     Method,
@@ -330,7 +331,7 @@ async fn drops(
 }
 
 /// Seconds since 1970 (decimals allowed) or RFC 3339 in UTC, as ms since 1970.
-fn unix_ms(text: &str) -> Option<u64> {
+pub(super) fn unix_ms(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.is_finite() && (0.0..1e12).contains(&seconds))
             .then_some((seconds * 1_000.0) as u64);
@@ -375,21 +376,24 @@ async fn records(
     State(links): State<Arc<Links>>,
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let calls_only = match page.kind.as_deref() {
-        None | Some("") => false,
-        Some("call") => true,
+    let names = match page.kind.as_deref() {
+        None | Some("") => Vec::new(),
+        Some("call") => CallPhase::ALL
+            .map(|phase| phase.event().to_owned())
+            .to_vec(),
         Some(_) => return Err(Problem::BadRequest("kind is `call` or left out")),
     };
     let (after, limit) = (page.after.unwrap_or(0), page.limit.unwrap_or(100));
-    let answer = links
-        .journal
-        .ask(|id| ToJournal::Query {
-            id,
-            after,
-            limit,
-            calls_only,
-        })
-        .await?;
+    let question = |id| ToJournal::Query {
+        id,
+        after,
+        limit,
+        wanted: Wanted {
+            names,
+            ..Wanted::default()
+        },
+    };
+    let answer = links.journal.ask(question).await?;
     let FromJournal::Records { lines, newest, .. } = answer else {
         return Err(Problem::Unavailable);
     };

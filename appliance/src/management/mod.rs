@@ -2,6 +2,7 @@
 //! It has no socket of its own, no key (the keyholder signs), no file; what it shows it asks of the others.
 
 mod api;
+mod events;
 mod ladder;
 mod link;
 mod metrics;

@@ -19,9 +19,20 @@ pub enum ToJournal {
         after: u64,
         /// At most this many (the journal sends fewer if a message would grow too long).
         limit: u16,
-        /// Only call records.
-        calls_only: bool,
+        /// Which ones.
+        wanted: Wanted,
     },
+}
+
+/// Which records are wanted; the default: all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Only those of these names ([`CallPhase::event`] of a call, `code` of an event); empty: any. At most 16 are heeded.
+    pub names: Vec<String>,
+    /// Only those from this moment on, in ms since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// The newest ones, not the oldest; in the order of time all the same.
+    pub newest: bool,
 }
 
 /// From the journal.
@@ -77,12 +88,41 @@ pub enum Record {
 /// Which of a call's records this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallPhase {
-    /// Answered, or refused at once.
+    /// Somebody calls, and a place was found to try.
+    Attempt,
+    /// Answered.
     Start,
     /// Still going on.
     Interim,
     /// Over.
     End,
+}
+
+impl CallPhase {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Attempt, Self::Start, Self::Interim, Self::End];
+
+    /// Name of the event that a record of this phase is, as operators know it.
+    #[must_use]
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Attempt => "call-attempt",
+            Self::Start => "call-start",
+            Self::Interim => "call-interim",
+            Self::End => "call-end",
+        }
+    }
+
+    /// Stable word in the record.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Attempt => "attempt",
+            Self::Start => "start",
+            Self::Interim => "interim",
+            Self::End => "end",
+        }
+    }
 }
 
 /// One leg of a call in a record.
@@ -96,6 +136,8 @@ pub struct LegRecord {
     pub transport: String,
     /// Call-ID on this leg.
     pub call_id: String,
+    /// What was agreed on for the media of this leg, `PCMA/8000,telephone-event/8000`; empty before an answer.
+    pub codecs: String,
     /// RTP and RTCP packets received on this leg.
     pub packets_received: u64,
     /// RTP and RTCP packets sent on this leg.
@@ -106,6 +148,9 @@ pub struct LegRecord {
     pub octets_received: u64,
     /// Interarrival jitter of what was received, in µs (RFC 3550 §6.4.1).
     pub jitter_us: u32,
+    /// How what was received sounded at best, as a mean opinion score in hundredths (ITU-T G.107 from loss and jitter); 0
+    /// if it cannot be told.
+    pub mos_hundredths: u16,
 }
 
 /// A call for the record (calling, called, start, duration, type, why it ended).
@@ -121,6 +166,12 @@ pub struct CallRecord {
     pub called: String,
     /// Route by name, empty if none.
     pub route: String,
+    /// When the INVITE came, in ms since the Unix epoch.
+    pub invited_unix_ms: u64,
+    /// When it was answered.
+    pub answered_unix_ms: Option<u64>,
+    /// When it ended.
+    pub ended_unix_ms: Option<u64>,
     /// ms since the INVITE.
     pub since_invite_ms: u64,
     /// ms since the answer; `None`: never answered.
@@ -129,6 +180,8 @@ pub struct CallRecord {
     pub status: u16,
     /// Who or what ended it: `caller`, `callee`, `media-timeout`, `limit`, `refused`, `shutdown`, …; empty while it lasts.
     pub ended_by: String,
+    /// The Reason header field (RFC 3326) of whoever ended it, empty if there was none.
+    pub reason: String,
     /// Media, `audio` or `audio,video`; empty before an answer.
     pub media: String,
     /// Leg A (caller), then leg B if there was one.

@@ -36,11 +36,6 @@ const KNOWN: Rate = Rate {
     per_second: 5_000,
     burst: 10_000,
 };
-/// Log lines a second about refused messages; the counters have them all.
-const LOG_LINES: Rate = Rate {
-    per_second: 10,
-    burst: 50,
-};
 /// Sources whose rates are kept at once; a source beyond that is refused.
 const SOURCES: usize = 20_000;
 
@@ -150,7 +145,6 @@ pub(crate) struct Rates {
     sources: BTreeMap<IpAddr, (Bucket, bool)>,
     strangers: Bucket,
     calls: Bucket,
-    log: Bucket,
 }
 
 impl Rates {
@@ -163,7 +157,6 @@ impl Rates {
                 millis: u64::MAX,
                 at: now,
             },
-            log: Bucket::full(LOG_LINES, now),
         }
     }
 
@@ -210,11 +203,6 @@ impl Rates {
         } else {
             Err(Shed::Call)
         }
-    }
-
-    /// Whether one more refused message is worth a log line.
-    pub(crate) fn log(&mut self, now: Instant) -> bool {
-        self.log.take(LOG_LINES, now)
     }
 
     /// Forget sources that have been quiet; the wait until the next sweep, `None` if nothing is left.

@@ -16,6 +16,7 @@ use sbc_sip::headers::NameAddr;
 use crate::{
     call::transfer::{Turn, Wish},
     counters::Counters,
+    event::Events,
     health::TrunkHealth,
     identity::Identity,
     io::Output,
@@ -69,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) traces: Traces,
     /// Where captured messages go.
     pub(crate) collector: Collector,
+    /// What happened, and how often.
+    pub(crate) events: Events,
     /// Security mechanisms of carriers.
     pub(crate) mediasec: Agreements,
     out: VecDeque<Output>,
@@ -101,6 +104,7 @@ impl Context {
             preempted: BTreeSet::new(),
             traces: Traces::default(),
             collector: Collector::default(),
+            events: Events::default(),
             mediasec: Agreements::default(),
             out: VecDeque::new(),
             next: 0,
@@ -118,6 +122,13 @@ impl Context {
         let (heard, unix_ms) = self.wall;
         let since = self.now.saturating_duration_since(heard).as_millis();
         unix_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    /// What the wall clock showed at a moment that has been.
+    pub(crate) fn wall_clock_at(&self, then: Instant) -> u64 {
+        let since = self.now.saturating_duration_since(then).as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        self.wall_clock().saturating_sub(since)
     }
 
     pub(crate) fn settings(&self) -> &Settings {

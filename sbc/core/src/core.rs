@@ -145,12 +145,6 @@ impl Core {
             .min()
     }
 
-    /// Whether a phone is registered from there (IPv6: from its /64), which connections of strangers must not hinder.
-    #[must_use]
-    pub fn is_registered(&self, source: std::net::IpAddr) -> bool {
-        self.registration.is_source(source)
-    }
-
     /// Live calls in order of their names, from the `offset`-th on, at most `limit`; and whether there are more.
     #[must_use]
     pub fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {
@@ -185,6 +179,7 @@ impl Core {
     #[must_use]
     pub fn counters(&self) -> Vec<(String, u64)> {
         let mut counters = self.cx.counters.list();
+        counters.extend(self.cx.events.list());
         counters.extend(
             self.gauges()
                 .into_iter()
@@ -251,6 +246,7 @@ impl Core {
         self.registration.clear(&mut self.cx);
         self.rates.clear(now);
         self.cx.counters.clear();
+        self.cx.events.clear();
         true
     }
 
@@ -357,8 +353,8 @@ impl Core {
             self.cx.ending.remove(&id);
             self.let_go(id);
         }
-        if self.rates.len() + self.registration.sources() > 0
-            && !self.cx.timers.is_set(TimerKey::Sweep)
+        let to_sweep = self.rates.len() + self.registration.sources() > 0;
+        if (to_sweep || self.cx.events.is_suppressing()) && !self.cx.timers.is_set(TimerKey::Sweep)
         {
             self.cx
                 .timers
@@ -643,6 +639,7 @@ impl Core {
 
     fn sweep(&mut self) {
         self.registration.sweep(&self.cx);
+        self.cx.tell_suppressed();
         if let Some(wait) = self.rates.sweep(self.cx.now) {
             self.cx.timers.set(TimerKey::Sweep, self.cx.now + wait);
         }

@@ -3,7 +3,7 @@
 //! A stranger is answered by nobody but the registrar (through us); everything else of a stranger is silence: a counter
 //! and a log line, no octet. Known peers get the status that their request deserves.
 
-use broker_proto::{journal::Severity, settings::Transport};
+use broker_proto::settings::Transport;
 use sbc_sip::{
     message::{Framing, Message, Request},
     method::Method,
@@ -15,10 +15,11 @@ use crate::{
     admission::{self, Shed},
     call::leg::Leg,
     core::Core,
+    event::Event,
     outgoing::{self, Answer},
     registration::{self, CACHED, refresh::Reach},
     surroundings::Peer,
-    transactions,
+    target, transactions,
     transport::{self, Flow, NextHop},
 };
 
@@ -166,25 +167,13 @@ impl Core {
         }
     }
 
-    /// Count and log a message that is not answered.
+    /// Count a message that is not answered, and tell of it.
     pub(crate) fn refuse_silently(&mut self, source: Source, reason: &'static str) {
         self.cx
             .counters
             .count("sip_refused_total", "reason", reason);
-        if self.rates.log(self.cx.now) {
-            let fields = vec![
-                ("reason", reason.to_owned()),
-                ("zone", self.cx.zone_name(source.flow.zone)),
-                ("remote", source.flow.peer.to_string()),
-                (
-                    "transport",
-                    transport::word(source.flow.transport).to_owned(),
-                ),
-            ];
-            self.cx.log(Severity::Notice, "message-refused", fields);
-        } else {
-            self.cx.counters.count("log_lines_suppressed_total", "", "");
-        }
+        let flow = &source.flow;
+        self.cx.event(&Event::Drop { flow, reason });
         // A stranger that gets no answer keeps no connection either.
         if let (false, Some(connection)) = (source.is_known(), source.flow.connection) {
             self.close_stream(connection);
@@ -238,13 +227,15 @@ impl Core {
         request: &Request,
         reason: &'static str,
     ) {
-        self.refuse_silently(source, reason);
-        if source.is_known() {
+        if !source.is_known() {
+            self.refuse_silently(source, reason);
+        } else {
             let answer = Answer {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 retry_after: Some(RETRY_AFTER),
                 ..Answer::default()
             };
+            self.refused_event(source, request, reason, answer.status);
             let tag = self.cx.identity.tag();
             transactions::respond_statelessly(&mut self.cx, &source.flow, request, &tag, answer);
         }
@@ -276,15 +267,48 @@ impl Core {
         reason: &'static str,
         answer: Answer<'_>,
     ) {
-        self.refuse_silently(source, reason);
         if !source.is_known() {
+            self.refuse_silently(source, reason);
             return;
         }
-        let decision = format!("refused: {reason}");
+        self.refused_event(source, request, reason, answer.status);
+        let decision = format!("refused: {} {reason}", answer.status.as_u16());
         self.cx.decided(request.headers.call_id.text(), &decision);
         if let Some(server) = self.serve(source, request) {
             transactions::respond(&mut self.cx, server, answer);
         }
+    }
+
+    /// A request of a known peer gets a status that refuses it.
+    fn refused_event(
+        &mut self,
+        source: Source,
+        request: &Request,
+        reason: &'static str,
+        status: StatusCode,
+    ) {
+        self.cx
+            .counters
+            .count("sip_refused_total", "reason", reason);
+        let (flow, status) = (&source.flow, status.as_u16());
+        if request.method != Method::Invite || request.headers.to.tag().is_some() {
+            let method = outgoing::method_word(&request.method);
+            self.cx.event(&Event::Refused {
+                flow,
+                method,
+                status,
+                reason,
+            });
+            return;
+        }
+        self.cx.event(&Event::CallRefused {
+            flow,
+            calling: &target::dialled(&request.headers.from.uri),
+            called: &target::dialled(&request.uri),
+            call_id: request.headers.call_id.text(),
+            status,
+            reason,
+        });
     }
 
     fn ack(&mut self, source: Source, request: &Request) {
@@ -380,6 +404,14 @@ impl Core {
             retry_after: Some(RETRY_AFTER),
             ..Answer::default()
         };
+        if source.is_known() {
+            let (flow, reason) = (&source.flow, shed.word());
+            self.cx.event(&Event::Limit {
+                flow,
+                reason,
+                subject: None,
+            });
+        }
         self.refuse_with(source, request, shed.word(), answer);
     }
 
@@ -421,8 +453,14 @@ impl Core {
             (source.is_known(), internal),
         );
         if let Err(reason) = admitted {
-            if reason != CACHED {
-                self.refuse_silently(source, reason);
+            match source.is_known() {
+                _ if reason == CACHED => {}
+                // It was told when to come back.
+                true => {
+                    let status = StatusCode::SERVICE_UNAVAILABLE;
+                    self.refused_event(source, request, reason, status);
+                }
+                false => self.refuse_silently(source, reason),
             }
             return;
         }

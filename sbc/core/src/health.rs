@@ -5,14 +5,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use broker_proto::{
-    journal::Severity,
-    settings::{Health, Transport},
-};
+use broker_proto::settings::{Health, Transport};
 use sbc_sip::{headers::NameAddr, method::Method, uri::Uri};
 
 use crate::{
     context::Context,
+    event::Event,
     outgoing, target,
     timers::TimerKey,
     transactions::{self, Owner},
@@ -200,13 +198,16 @@ pub(crate) fn response(cx: &mut Context, id: u64, status: Option<u16>) {
         if heard { "answered" } else { "silent" },
     );
     if turned {
-        let (severity, code) = if heard {
-            (Severity::Notice, "trunk-up")
-        } else {
-            (Severity::Warning, "trunk-down")
-        };
-        let fields = vec![("trunk", trunk), ("address", address.to_string())];
-        cx.record(severity, code, fields);
+        let (peer, address) = (trunk.as_str(), Some(address));
+        let seconds_away = None;
+        cx.event(&match heard {
+            true => Event::PeerUp {
+                peer,
+                address,
+                seconds_away,
+            },
+            false => Event::PeerDown { peer, address },
+        });
     }
 }
 

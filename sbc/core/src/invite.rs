@@ -1,6 +1,5 @@
 //! An INVITE outside a dialog: may this caller call, and where does it go. RFC 3261 §8.2 and §13.3.1.
 
-use broker_proto::journal::Severity;
 use sbc_sip::{message::Request, method::Method, status::StatusCode};
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     context::Context,
     core::Core,
     dispatch::Source,
+    event::Event,
     ledger::{self, Subject},
     outgoing::{self, Answer, Credentials},
     policy::{self, fields::Crossing},
@@ -176,16 +176,12 @@ impl Core {
         self.cx
             .counters
             .count("limits_reached_total", subject.word(), limit);
-        if !self.rates.log(self.cx.now) {
-            return;
-        }
-        let fields = vec![
-            ("limit", limit.to_owned()),
-            (subject.word(), subject.name(self.cx.settings())),
-            ("zone", self.cx.zone_name(source.flow.zone)),
-            ("remote", source.flow.peer.to_string()),
-        ];
-        self.cx.record(Severity::Notice, "limit", fields);
+        let name = subject.name(self.cx.settings());
+        self.cx.event(&Event::Limit {
+            flow: &source.flow,
+            reason: limit,
+            subject: Some((subject.word(), &name)),
+        });
     }
 
     /// Rates and numbers of calls.
@@ -206,6 +202,7 @@ impl Core {
             return true;
         }
         if self.call_count() >= usize::try_from(limits.calls).unwrap_or(usize::MAX) {
+            self.limit_of_all(source, "calls");
             self.busy(source, request, "calls");
             return true;
         }
@@ -215,6 +212,7 @@ impl Core {
             .copied()
             .unwrap_or(0);
         if source.peer == Peer::Stranger && live >= limits.calls_per_source {
+            self.limit_of_all(source, "calls-per-source");
             self.busy(source, request, "calls-per-source");
             return true;
         }
@@ -243,6 +241,15 @@ impl Core {
             return true;
         }
         false
+    }
+
+    fn limit_of_all(&mut self, source: Source, reason: &'static str) {
+        let (flow, subject) = (&source.flow, None);
+        self.cx.event(&Event::Limit {
+            flow,
+            reason,
+            subject,
+        });
     }
 
     fn busy(&mut self, source: Source, request: &Request, reason: &'static str) {

@@ -14,6 +14,8 @@
 //! | `ledger`, `priority` | limits of zones, trunks and accounts; calls that none stops |
 //! | `target` | what the dial plan (crate `routing`) makes of a call, as places to try |
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
+//! | `event` | what happens, as operators name it |
+//! | `quality` | how media sounded |
 //! | `registration`, `trunk_registration`, `digest` | REGISTER relayed to the registrar; our own at a carrier |
 //! | `call` | two legs, from INVITE to the record |
 //! | `subscription`, `message` | RFC 6665 in two dialogs; MESSAGE, PUBLISH |
@@ -41,6 +43,7 @@ mod counters;
 mod digest;
 mod dispatch;
 mod dtmf;
+mod event;
 mod health;
 mod identity;
 mod invite;
@@ -53,6 +56,7 @@ mod offer_answer;
 mod outgoing;
 mod policy;
 mod priority;
+mod quality;
 mod registration;
 mod requests;
 mod stream;

@@ -18,6 +18,7 @@ use sbc_sip::{headers::NameAddr, message::Response, method::Method, uri::Host};
 use crate::{
     context::Context,
     digest,
+    event::Event,
     io::Output,
     outgoing, policy,
     surroundings::Peer,
@@ -376,11 +377,9 @@ fn accepted(cx: &mut Context, index: usize, state: &mut State, response: &Respon
         .set(TimerKey::TrunkRegistration(index), cx.now + wait);
     if state.since.is_none() {
         state.since = Some(cx.now);
-        cx.record(
-            Severity::Info,
-            "trunk-registered",
-            vec![("trunk", state.trunk.clone())],
-        );
+        cx.event(&Event::TrunkRegistered {
+            trunk: &state.trunk,
+        });
     }
 }
 
@@ -407,11 +406,8 @@ fn failed(cx: &mut Context, index: usize, state: &mut State, reason: &'static st
     state.failed_addresses = 0;
     cx.service_routes.remove(&index);
     if state.since.take().is_some() || state.failures == 0 {
-        let fields = vec![
-            ("trunk", state.trunk.clone()),
-            ("reason", reason.to_owned()),
-        ];
-        cx.record(Severity::Warning, "trunk-registration-failed", fields);
+        let trunk = &state.trunk;
+        cx.event(&Event::TrunkRegistrationFailed { trunk, reason });
     }
     // RFC 5626 §4.5: waits double, with some chance in them so that not all clients come at once.
     let wait = FIRST_WAIT

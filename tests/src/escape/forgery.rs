@@ -13,7 +13,7 @@ use broker_proto::{
     broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
     control::{Command, FromChild, ToChild},
     decode, encode,
-    journal::ToJournal,
+    journal::{ToJournal, Wanted},
     settings::{Transport, ZoneId},
 };
 use nix::poll::{PollFd, PollFlags, poll};
@@ -242,7 +242,7 @@ fn records(channel: &Channel) -> u8 {
             id: ID,
             after: 0,
             limit: 100,
-            calls_only: false,
+            wanted: Wanted::default(),
         }),
         &[],
     )

@@ -11,7 +11,9 @@ use super::{Call, CallTimer, Phase, REPORTS, exchange::Stage, leg::Leg, millis};
 use crate::{
     context::Context,
     io::Output,
+    quality,
     timers::TimerKey,
+    trace::number,
     transactions::{self, Owner},
     transport,
 };
@@ -122,7 +124,20 @@ impl Call {
 
     /// What a BYE or CANCEL says to a side of why, as far as it crosses (RFC 3326, RFC 7433).
     pub(super) fn note_last_words(&mut self, cx: &Context, from: Side, headers: &Headers) {
+        self.note_reason(headers);
         self.last_words = Some((from.other(), self.carried(cx, from, headers)));
+    }
+
+    /// What a BYE, CANCEL or final response says of why (RFC 3326, RFC 6432), for the record.
+    pub(super) fn note_reason(&mut self, headers: &Headers) {
+        let mut said = headers
+            .reason()
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string);
+        if let Some(first) = said.next() {
+            self.reason = said.fold(first, |all, one| format!("{all}, {one}"));
+        }
     }
 
     fn last_words(&self, side: Side) -> Vec<Field> {
@@ -132,11 +147,15 @@ impl Call {
         }
     }
 
+    /// The record of the attempt: a place was found to try.
+    pub(super) fn write_attempt(&mut self, cx: &mut Context) {
+        self.write(cx, CallPhase::Attempt);
+    }
+
     /// The record of the beginning: the call was answered.
     pub(super) fn write_start(&mut self, cx: &mut Context) {
         cx.counters.count("calls_answered_total", "", "");
-        let record = self.record(cx, CallPhase::Start);
-        cx.emit(Output::Journal(Record::Call(Box::new(record))));
+        self.write(cx, CallPhase::Start);
     }
 
     /// The record of the end, once.
@@ -146,9 +165,14 @@ impl Call {
         }
         cx.timers
             .cancel(TimerKey::Call(self.id, CallTimer::Reports));
-        let record = self.record(cx, CallPhase::End);
-        cx.emit(Output::Journal(Record::Call(Box::new(record))));
+        self.write(cx, CallPhase::End);
         self.check_over(cx);
+    }
+
+    fn write(&self, cx: &mut Context, phase: CallPhase) {
+        let record = self.record(cx, phase);
+        cx.events.recorded(cx.now, phase.event(), self.ended_by);
+        cx.emit(Output::Journal(Record::Call(Box::new(record))));
     }
 
     fn record(&self, cx: &Context, phase: CallPhase) -> CallRecord {
@@ -159,13 +183,22 @@ impl Call {
                 remote: leg.hop.peer(),
                 transport: transport::word(leg.hop.transport()).to_owned(),
                 call_id: leg.call_id().to_owned(),
+                codecs: leg.codecs(),
                 packets_received: 0,
                 packets_sent: 0,
                 packets_lost: 0,
                 octets_received: 0,
                 jitter_us: 0,
+                mos_hundredths: 0,
             };
             self.media.write_record(side, &mut record);
+            if self.kinds == ["audio"] {
+                record.mos_hundredths = quality::mos_hundredths(
+                    record.packets_received,
+                    record.packets_lost,
+                    record.jitter_us,
+                );
+            }
             record
         };
         let mut legs = vec![leg_record(&self.a, Side::A)];
@@ -173,13 +206,17 @@ impl Call {
         CallRecord {
             id: self.id,
             phase,
-            calling: self.calling.clone(),
-            called: self.called.clone(),
+            calling: number(&self.calling),
+            called: number(&self.called),
             route: self.route.clone(),
+            invited_unix_ms: cx.wall_clock_at(self.since),
+            answered_unix_ms: self.answered_at.map(|at| cx.wall_clock_at(at)),
+            ended_unix_ms: self.ended_at.map(|at| cx.wall_clock_at(at)),
             since_invite_ms: millis(ended, self.since),
             duration_ms: self.answered_at.map(|at| millis(ended, at)),
             status: self.status,
             ended_by: self.ended_by.to_owned(),
+            reason: self.reason.clone(),
             media: if self.answered_at.is_some() {
                 self.kinds.join(",")
             } else {

@@ -94,6 +94,9 @@ impl Call {
         let Some(target) = self.targets.pop_front() else {
             return;
         };
+        let (peer, word) = (target.hop.peer(), transport::word(target.hop.transport()));
+        let tried = format!("tries {} at {peer} by {word}", target.uri);
+        cx.decided(self.a.call_id(), &tried);
         self.aim(cx, &target);
         if let Some(old) = self.b.take() {
             old.leave(cx);

@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     offer_answer::OwnDescription,
     outgoing,
-    policy::{self, session_id},
+    policy::{self, formats, session_id},
     stream_leg::Reach,
     surroundings::Peer,
     transport::NextHop,
@@ -92,6 +92,14 @@ impl Leg {
     /// Call-ID: the far end's on a leg that came in, our own on one that went out.
     pub(crate) fn call_id(&self) -> &str {
         self.dialog.call_id().text()
+    }
+
+    /// What both ends of this leg agreed on for its media.
+    pub(crate) fn codecs(&self) -> String {
+        match (self.description.last(), &self.described) {
+            (Some(own), Some(theirs)) => formats::agreed(own, theirs),
+            _ => String::new(),
+        }
     }
 
     /// Our tag.

@@ -68,6 +68,7 @@ use crate::{
     priority::Spared,
     target::Target,
     timers::TimerKey,
+    trace::number,
     transactions,
     transport::{self, Flow, NextHop},
 };
@@ -233,6 +234,8 @@ pub(crate) struct Call {
     ended_at: Option<Instant>,
     status: u16,
     ended_by: &'static str,
+    /// What its far end said of why (RFC 3326).
+    reason: String,
     recorded: bool,
     /// INVITE client transactions that may still bring a 2xx.
     inviting: Vec<u64>,
@@ -310,6 +313,7 @@ impl Call {
             ended_at: None,
             status: 0,
             ended_by: "",
+            reason: String::new(),
             recorded: false,
             inviting: Vec::new(),
             abandoned: Vec::new(),
@@ -326,6 +330,7 @@ impl Call {
         ));
         cx.timers
             .set(TimerKey::Call(id, CallTimer::NoAnswer), cx.now + NO_ANSWER);
+        call.write_attempt(cx);
         match start.callee {
             Some((leg, replaced)) => {
                 call.b = Some(leg);
@@ -551,8 +556,8 @@ impl Call {
         CallInfo {
             id: self.id,
             state: self.phase.word().to_owned(),
-            calling: self.calling.clone(),
-            called: self.called.clone(),
+            calling: number(&self.calling),
+            called: number(&self.called),
             age_ms: millis(now, self.since),
             legs,
         }

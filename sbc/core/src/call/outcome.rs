@@ -12,6 +12,7 @@ use sbc_sip::{
 use super::{
     Abandoned, Call, CallTimer, FORKS, Phase,
     exchange::Stage,
+    leg::Leg,
     reliable::{Heard, Provisional},
     transfer::Turn,
 };
@@ -405,7 +406,17 @@ impl Call {
         let passed = self
             .current_target()
             .is_some_and(|target| target.passes_challenges);
+        if let (true, Some(response)) = (initial, response) {
+            self.note_reason(&response.headers);
+        }
         let told = self.mapped(cx, side, told(status, initial && passed));
+        let whose = if response.is_some() {
+            "said"
+        } else {
+            "no answer, as if"
+        };
+        let decision = format!("{whose} {status}: {told} goes back");
+        cx.decided(self.a.call_id(), &decision);
         let fields = response.map(|response| self.carried(cx, side, &response.headers));
         transactions::respond(
             cx,
@@ -465,6 +476,8 @@ impl Call {
             return false;
         }
         cx.counters.count("calls_failover_total", "", "");
+        let decision = format!("{status}: the next place is tried");
+        cx.decided(self.a.call_id(), &decision);
         self.media.forget(cx, Side::B);
         if let Some(exchange) = &mut self.exchange {
             exchange.client = None;
@@ -511,6 +524,9 @@ impl Call {
             cx.turns.push_back(Turn::Replaced(old));
         }
         if initial {
+            let theirs = self.b.as_ref().map(Leg::codecs).unwrap_or_default();
+            let decision = format!("answered with {} | {theirs}", self.a.codecs());
+            cx.decided(self.a.call_id(), &decision);
             self.write_start(cx);
         }
     }

@@ -61,6 +61,9 @@ const KNOWN: [&str; 38] = [
     "flexfec-03",
 ];
 
+/// Names in what is told of an agreement.
+const NAMES: usize = 16;
+
 /// Encodings beside the codecs themselves: they go with whatever is left.
 fn is_companion(encoding: &str) -> bool {
     [
@@ -125,6 +128,46 @@ pub(crate) fn has_codec(line: &Media) -> bool {
     line.formats
         .iter()
         .any(|format| encoding(line, format).is_some_and(|encoding| !is_companion(encoding)))
+}
+
+/// What two descriptions of one session agree on, `PCMA/8000,telephone-event/8000`: of each media line that both keep the
+/// formats that both name, in the order of the shorter list, which is the answer's.
+pub(crate) fn agreed(one: &SessionDescription, other: &SessionDescription) -> String {
+    let mut agreed: Vec<String> = Vec::new();
+    let open = |line: &&Media| line.port != 0;
+    for (one, other) in one.media.iter().zip(&other.media) {
+        let (Some(one), Some(other)) = (Some(one).filter(open), Some(other).filter(open)) else {
+            continue;
+        };
+        let (one, other) = (names(one), names(other));
+        let (fewer, more) = match one.len() <= other.len() {
+            true => (one, other),
+            false => (other, one),
+        };
+        for name in fewer {
+            if more.contains(&name) && !agreed.contains(&name) && agreed.len() < NAMES {
+                agreed.push(name);
+            }
+        }
+    }
+    agreed.join(",")
+}
+
+/// Formats of a line as encoding and clock.
+fn names(line: &Media) -> Vec<String> {
+    let name = |format: &Text| {
+        let encoding = encoding(line, format)?;
+        let mapped = format.parse().ok().and_then(|payload| line.rtpmap(payload));
+        let usual = match line.kind.as_str() {
+            "video" => 90_000,
+            _ => 8_000,
+        };
+        Some(format!(
+            "{encoding}/{}",
+            mapped.map_or(usual, |map| map.clock_hz)
+        ))
+    };
+    line.formats.iter().filter_map(name).collect()
 }
 
 fn filter_line(line: &mut Media, from: &Codecs<'_>, to: &Codecs<'_>) {

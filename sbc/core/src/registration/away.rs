@@ -8,12 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use broker_proto::journal::Severity;
 use sbc_sip::{headers::NameAddr, method::Method};
 
-use super::{Registration, Relayed};
+use super::{Registration, Relayed, refused_event};
 use crate::{
     context::Context,
+    event::Event,
     outgoing::{self, Answer},
     target,
     timers::TimerKey,
@@ -73,11 +73,11 @@ impl Registration {
         if let Presence::Away(since) = presence {
             cx.registrar_away = false;
             let lasted = cx.now.saturating_duration_since(since).as_secs();
-            cx.record(
-                Severity::Notice,
-                "registrar-back",
-                vec![("seconds", lasted.to_string())],
-            );
+            cx.event(&Event::PeerUp {
+                peer: "registrar",
+                address: None,
+                seconds_away: Some(lasted),
+            });
         }
     }
 
@@ -148,7 +148,10 @@ impl Registration {
     fn go_away(&mut self, cx: &mut Context) {
         self.presence = Presence::Away(cx.now);
         cx.registrar_away = true;
-        cx.record(Severity::Warning, "registrar-away", Vec::new());
+        cx.event(&Event::PeerDown {
+            peer: "registrar",
+            address: None,
+        });
         let waiting: Vec<u64> = self
             .under_way
             .iter()
@@ -168,8 +171,7 @@ impl Registration {
             transactions::respond(cx, id, answer);
             return;
         }
-        cx.counters
-            .count("registrations_refused_total", "reason", "registrar-silent");
+        refused_event(cx, &relayed.flow, &relayed.user, "registrar-silent");
         if relayed.known {
             let answer = self.come_back(cx);
             transactions::respond(cx, id, answer);

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_proto::journal::Severity;
 use sbc_sip::{headers::NameAddr, method::Method};
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::{
     context::Context,
+    event::Event,
     io::Output,
     outgoing, target,
     timers::TimerKey,
@@ -50,7 +50,7 @@ impl Registration {
             return;
         };
         if binding.expires <= cx.now {
-            self.unbind(cx, number, "registration-expired");
+            self.unbind(cx, number, "expired");
             return;
         }
         // One is enough for a way.
@@ -113,16 +113,16 @@ impl Registration {
     }
 
     /// A binding ends.
-    pub(super) fn unbind(&mut self, cx: &mut Context, number: u64, code: &'static str) {
+    pub(super) fn unbind(&mut self, cx: &mut Context, number: u64, reason: &'static str) {
         if let Some(binding) = self.bindings.remove(number) {
             cx.timers.cancel(TimerKey::Binding(number));
             cx.counters
-                .count("registrations_ended_total", "reason", code);
-            cx.record(
-                Severity::Info,
-                code,
-                vec![("user", binding.user.to_string())],
-            );
+                .count("registrations_ended_total", "reason", reason);
+            cx.event(&Event::RegDel {
+                flow: &binding.flow,
+                user: &binding.user,
+                reason,
+            });
         }
     }
 

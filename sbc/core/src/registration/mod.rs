@@ -30,7 +30,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_proto::journal::Severity;
 use sbc_sip::{
     digest::Auth,
     headers::NameAddr,
@@ -41,6 +40,7 @@ use sbc_sip::{
 
 use crate::{
     context::Context,
+    event::Event,
     outgoing::{self, Answer, Credentials},
     surroundings::Peer,
     target,
@@ -183,8 +183,8 @@ impl Registration {
         let Err((status, reason)) = self.relay(cx, server, flow, request, (known, may)) else {
             return;
         };
-        cx.counters
-            .count("registrations_refused_total", "reason", reason);
+        let user = request.headers.to.uri.user().map(outgoing::plain_user);
+        refused_event(cx, &flow, user.as_deref().unwrap_or_default(), reason);
         let answer = match status {
             // Said before anybody was asked, so the same for all names.
             423 => Answer {
@@ -239,8 +239,7 @@ impl Registration {
             .credential
             .is_some_and(|credential| self.spent.is_replay(&cx.identity, &credential, &flow));
         if stripped {
-            cx.counters
-                .count("registrations_refused_total", "reason", "replay");
+            refused_event(cx, &flow, &user, "replay");
         } else if let Some(credential) = confirmed.credential {
             let most = self.bindings.len();
             self.spent.used(&cx.identity, credential, &flow, most);
@@ -443,8 +442,8 @@ impl Registration {
             }
             // Unknown name, forbidden, or whatever else would tell one name from another.
             _ => {
-                cx.counters
-                    .count("registrations_refused_total", "reason", "masked");
+                let (flow, user) = (relayed.flow, Arc::clone(&relayed.user));
+                refused_event(cx, &flow, &user, "registrar-says-no");
                 self.mask(cx, id);
             }
         }
@@ -456,7 +455,7 @@ impl Registration {
             return;
         };
         let answered = relayed.confirmed.credential.is_some() && !relayed.stripped;
-        let (user, source) = (Arc::clone(&relayed.user), relayed.flow.peer);
+        let (user, flow) = (Arc::clone(&relayed.user), relayed.flow);
         let stripped = relayed.stripped;
         let mut challenges = outgoing::challenges(response);
         self.mask
@@ -472,10 +471,12 @@ impl Registration {
             stale.is_some_and(|value| value.eq_ignore_ascii_case("true"))
         });
         if answered && !stale {
-            self.gate.wrong_password(source.ip());
+            self.gate.wrong_password(flow.peer.ip());
             cx.counters.count("authentication_failures_total", "", "");
-            let fields = vec![("user", user.to_string()), ("remote", source.to_string())];
-            cx.log(Severity::Notice, "auth-failed", fields);
+            cx.event(&Event::AuthFailed {
+                flow: &flow,
+                user: &user,
+            });
         }
         let answer = Answer {
             status: response.status,
@@ -622,8 +623,7 @@ impl Registration {
         let limit = usize::try_from(cx.settings().limits.registrations).unwrap_or(usize::MAX);
         let fresh = self.bindings.number_of(wanted.token).is_none();
         if fresh && self.bindings.len() >= limit {
-            cx.counters
-                .count("registrations_refused_total", "reason", "table-full");
+            refused_event(cx, &relayed.flow, &relayed.user, "table-full");
             return None;
         }
         if fresh {
@@ -659,11 +659,8 @@ impl Registration {
         }
         cx.timers.set(TimerKey::Binding(number), deadline);
         if fresh {
-            let fields = vec![
-                ("user", relayed.user.to_string()),
-                ("remote", relayed.flow.peer.to_string()),
-            ];
-            cx.record(Severity::Info, "registered", fields);
+            let (flow, user) = (&relayed.flow, &*relayed.user);
+            cx.event(&Event::RegNew { flow, user });
         }
         Some(number)
     }
@@ -681,7 +678,7 @@ impl Registration {
             .min_by_key(|binding| binding.expires)
             .map(|binding| binding.number);
         if let Some(number) = oldest {
-            self.unbind(cx, number, "registration-displaced");
+            self.unbind(cx, number, "displaced");
         }
     }
 
@@ -708,17 +705,19 @@ impl Registration {
         self.mask.challenge(&mut cx.identity, &domain)
     }
 
-    /// Whether a binding came from there.
-    pub(crate) fn is_source(&self, source: std::net::IpAddr) -> bool {
-        self.bindings.of_source(source.to_canonical()) > 0
-    }
-
     /// Whether a From user is one that this way is registered as.
     pub(crate) fn speaks_for(&self, flow: &Flow, user: &str) -> bool {
         self.bindings
             .of_flow(flow)
             .any(|binding| *binding.user == *user)
     }
+}
+
+/// A registration was refused, whatever was answered.
+fn refused_event(cx: &mut Context, flow: &Flow, user: &str, reason: &'static str) {
+    cx.counters
+        .count("registrations_refused_total", "reason", reason);
+    cx.event(&Event::RegRefused { flow, user, reason });
 }
 
 /// Seconds that the registrar is asked for on behalf of a contact: long for a phone that refreshes often.

@@ -109,6 +109,10 @@ pub(crate) struct World {
     pub(crate) latch_delay: Duration,
     pub(crate) wire: Vec<Wire>,
     pub(crate) records: Vec<CallRecord>,
+    /// Records of calls that were only tried so far.
+    pub(crate) attempts: Vec<CallRecord>,
+    /// Events for the journal: names and fields.
+    pub(crate) events: Vec<(String, Vec<(String, String)>)>,
     pub(crate) log: Vec<(&'static str, Vec<(&'static str, String)>)>,
     pub(crate) streams_closed: Vec<ConnectionId>,
     /// Why no connection is made to an agent; none: each is made.
@@ -153,6 +157,8 @@ impl World {
             latch_delay: Duration::from_micros(200),
             wire: Vec::new(),
             records: Vec::new(),
+            attempts: Vec::new(),
+            events: Vec::new(),
             log: Vec::new(),
             streams_closed: Vec::new(),
             refuse_connect: Some(Refusal::PeerRefused),
@@ -276,6 +282,21 @@ impl World {
         let record = ends.next().expect("an end record");
         assert!(ends.next().is_none(), "more than one call ended");
         record
+    }
+
+    /// The record of the first call's answer.
+    pub(crate) fn start_record(&self) -> &CallRecord {
+        let mut records = self.records.iter();
+        let start = records.find(|record| record.phase == CallPhase::Start);
+        start.expect("a start record")
+    }
+
+    /// Fields of the events of a name, in order.
+    pub(crate) fn events_of(&self, name: &str) -> impl Iterator<Item = &Vec<(String, String)>> {
+        let events = self.events.iter();
+        events
+            .filter(move |(have, _)| have == name)
+            .map(|(_, fields)| fields)
     }
 
     /// Everything that the core sent into a zone, as text.
@@ -497,8 +518,13 @@ impl World {
                 Output::Broker(request) => self.broker(request),
                 Output::Media(command) => self.media(command),
                 Output::Keyholder(request) => self.keyholder(request),
+                Output::Journal(Record::Call(record)) if record.phase == CallPhase::Attempt => {
+                    self.attempts.push(*record);
+                }
                 Output::Journal(Record::Call(record)) => self.records.push(*record),
-                Output::Journal(Record::Event { .. }) => {}
+                Output::Journal(Record::Event { code, fields, .. }) => {
+                    self.events.push((code, fields));
+                }
                 Output::Log { code, fields, .. } => self.log.push((code, fields)),
             }
         }

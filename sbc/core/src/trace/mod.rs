@@ -20,6 +20,7 @@ use broker_proto::{
 };
 
 pub(crate) use collector::Collector;
+pub(crate) use redact::number;
 
 use crate::{
     context::Context,
@@ -241,7 +242,8 @@ impl Context {
     /// Something was decided about the call that a request of that Call-ID makes or belongs to.
     pub(crate) fn decided(&mut self, call_id: &str, what: &str) {
         if let Some(serial) = self.traces.by_call_id.get(call_id).copied() {
-            self.keep(serial, LadderKind::Decision, None, what.to_owned());
+            let what = redact::without_passwords(what).into_owned();
+            self.keep(serial, LadderKind::Decision, None, what);
         }
     }
 

@@ -1,5 +1,5 @@
-//! A message without its secrets: credentials, keys of SDES and ICE, passwords in URIs, digits of a keypad, text that
-//! people wrote. For the ladder and the collector; the message itself is not touched.
+//! A message without its secrets: credentials, keys of SDES and ICE, passwords in URIs, digits of a keypad and those dialled
+//! behind a number, text that people wrote. For the ladder and the collector; the message itself is not touched.
 
 use std::borrow::Cow;
 
@@ -119,13 +119,13 @@ fn description_line(line: &str) -> Cow<'_, str> {
 }
 
 /// A line in which no URI carries a password or credentials.
-fn without_passwords(line: &str) -> Cow<'_, str> {
+pub(super) fn without_passwords(line: &str) -> Cow<'_, str> {
     let suspicious = |line: &str| {
-        line.contains('@')
-            || line
-                .as_bytes()
-                .windows(14)
-                .any(|at| at.eq_ignore_ascii_case(b"authorization="))
+        let has = |word: &[u8]| {
+            let mut at = line.as_bytes().windows(word.len());
+            at.any(|at| at.eq_ignore_ascii_case(word))
+        };
+        line.contains('@') || has(b"tel:") || has(b"authorization=")
     };
     if !suspicious(line) {
         return Cow::Borrowed(line);
@@ -144,20 +144,56 @@ fn without_passwords(line: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Where the next sip or sips URI begins.
+/// A number or room without the digits that are dialled behind it: after a pause (`,`, RFC 3966 `postd`), a hash, or the
+/// point between a room and its PIN.
+pub(crate) fn number(text: &str) -> String {
+    let behind = |at: usize| -> Option<usize> {
+        let rest = text.as_bytes().get(at..)?;
+        let is = |word: &[u8]| {
+            rest.get(..word.len())
+                .is_some_and(|have| have.eq_ignore_ascii_case(word))
+        };
+        let head = text.as_bytes().get(..at)?;
+        let of_digits = |octets: &[u8]| {
+            octets.first().is_some_and(u8::is_ascii_digit) && octets.iter().all(u8::is_ascii_digit)
+        };
+        let digit_follows = || rest.get(1).is_some_and(u8::is_ascii_digit);
+        match rest.first()? {
+            b',' | b'#' => Some(1),
+            b'%' if is(b"%2c") || is(b"%23") => Some(3),
+            b';' if is(b";postd=") => Some(7),
+            b'.' if of_digits(head) && digit_follows() => Some(1),
+            _ => None,
+        }
+    };
+    let cut = (0..text.len()).find_map(|at| behind(at).map(|length| at + length));
+    match cut.and_then(|cut| text.split_at_checked(cut)) {
+        Some((shown, hidden)) if !hidden.is_empty() => format!("{shown}{HIDDEN}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// Where the next sip, sips or tel URI begins.
 fn scheme(text: &str) -> Option<usize> {
     let starts = |at: &[u8]| {
         let is = |word: &[u8]| {
             at.get(..word.len())
                 .is_some_and(|have| have.eq_ignore_ascii_case(word))
         };
-        is(b"sip:") || is(b"sips:")
+        is(b"sip:") || is(b"sips:") || is(b"tel:")
     };
     let octets = text.as_bytes();
     (0..octets.len()).find(|at| octets.get(*at..).is_some_and(starts))
 }
 
 fn push_uri(shown: &mut String, uri: &str) {
+    if let Some((tel, subscriber)) = uri.split_at_checked(4)
+        && tel.eq_ignore_ascii_case("tel:")
+    {
+        shown.push_str(tel);
+        shown.push_str(&number(subscriber));
+        return;
+    }
     let (uri, headers) = match uri.split_once('?') {
         Some((uri, headers)) if !headers.contains('@') => (uri, Some(headers)),
         _ => (uri, None),
@@ -171,7 +207,7 @@ fn push_uri(shown: &mut String, uri: &str) {
             );
             shown.push_str(scheme);
             shown.push(':');
-            shown.push_str(user);
+            shown.push_str(&number(user));
             if parts.next().is_some() {
                 shown.push(':');
                 shown.push_str(HIDDEN);
@@ -239,6 +275,34 @@ mod tests {
         ] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
+    }
+
+    #[test]
+    fn digits_dialled_behind_a_number_are_not_shown() {
+        for (dialled, shown) in [
+            ("+493055599,,123456,987654#", "+493055599,[hidden]"),
+            ("123456.987654", "123456.[hidden]"),
+            ("123456%2C987654", "123456%2C[hidden]"),
+            ("123456%23987654", "123456%23[hidden]"),
+            ("123456#987654", "123456#[hidden]"),
+            ("+4930;postd=987654", "+4930;postd=[hidden]"),
+            ("*21#", "*21#"),
+            ("+49.30.1234", "+49.30.1234"),
+            ("first.last", "first.last"),
+            (
+                "1001;phone-context=a.example",
+                "1001;phone-context=a.example",
+            ),
+            ("", ""),
+            ("ä,1", "ä,[hidden]"),
+        ] {
+            assert_eq!(number(dialled), shown);
+        }
+        let text = "INVITE sip:123456.987654@a.example;user=phone SIP/2.0\r\nTo: <tel:+4930;postd=987654>, <sip:1,987654@a>\r\n\
+                    P-Asserted-Identity: <tel:+4930123>\r\n\r\n";
+        let shown = redact(text.as_bytes());
+        assert!(!shown.contains("987654"), "{shown}");
+        assert!(shown.contains("<tel:+4930123>"), "{shown}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod sealed;
 mod second_tries;
 mod session_timers;
 mod streams;
+mod told;
 mod torture;
 mod transfers;
 mod trunks;

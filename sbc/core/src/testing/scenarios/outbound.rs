@@ -95,9 +95,8 @@ fn an_account_has_so_many_contacts_and_the_oldest_goes() {
     }
     assert_eq!(world.gauge("bindings"), 8);
     let displaced = world
-        .log
-        .iter()
-        .filter(|(code, _)| *code == "registration-displaced")
+        .events_of("reg-del")
+        .filter(|fields| fields.contains(&("reason".into(), "displaced".into())))
         .count();
     assert_eq!(displaced, 2);
 }
@@ -199,7 +198,12 @@ fn a_phone_behind_a_translator_is_asked_until_it_is_silent() {
     world.agent(phone).script.alive = false;
     world.run(seconds(300));
     assert_eq!(world.gauge("bindings"), 0);
-    assert!(world.log.iter().any(|(code, _)| *code == "flow-failed"));
+    let reason = ("reason".to_owned(), "flow-failed".to_owned());
+    assert!(
+        world
+            .events_of("reg-del")
+            .any(|fields| fields.contains(&reason))
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn phones_call_each_other_and_refresh_while_the_pbx_is_away() {
     let mut dave = Phone::new("198.51.100.13:1024", "1001");
     assert!(dave.register(&mut world).is_none());
     world.run(seconds(13));
-    assert_eq!(logged(&world, "registrar-away"), 1);
+    assert_eq!(logged(&world, "peer-down"), 1);
     // A phone without credentials refreshes all the same; it is known by its way, Call-ID and CSeq.
     carol.credentials = None;
     let answer = carol.register(&mut world).unwrap();
@@ -53,7 +53,10 @@ fn phones_call_each_other_and_refresh_while_the_pbx_is_away() {
     // It is back, and asked again.
     world.agent(pbx).script.alive = true;
     world.run(seconds(6));
-    assert_eq!(logged(&world, "registrar-back"), 1);
+    assert_eq!(logged(&world, "peer-up"), 1);
+    let back = world.events_of("peer-up").next().expect("an event");
+    assert_eq!(back[0], ("peer".to_owned(), "registrar".to_owned()));
+    assert_eq!(back[1].0, "seconds_away");
     world.act(alice, |agent, now, gateway| {
         agent.invite(now, gateway, "sip:1002@lab.test")
     });
@@ -121,7 +124,7 @@ fn a_name_that_the_pbx_drops_does_not_make_it_away() {
     let mut bad = Phone::new("198.51.100.66:1024", "a=b");
     assert!(bad.register(&mut world).is_none());
     world.run(seconds(40));
-    assert_eq!(logged(&world, "registrar-away"), 0);
+    assert_eq!(logged(&world, "peer-down"), 0);
     Phone::new("198.51.100.10:1024", "1001").registered(&mut world);
 }
 
@@ -141,7 +144,7 @@ fn the_next_address_of_the_pbx_is_tried() {
     assert_eq!(seen(&mut world, second).len(), 1);
     // From now on it is the first.
     Phone::new("198.51.100.11:1024", "1001").registered(&mut world);
-    assert_eq!(logged(&world, "registrar-away"), 0);
+    assert_eq!(logged(&world, "peer-down"), 0);
 }
 
 /// One of the crowd: what it waits for.

@@ -188,7 +188,7 @@ fn a_dead_carrier_is_left_out_and_comes_back() {
     assert!(asked(&mut world, first) >= 1 && asked(&mut world, second) >= 1);
     world.agent(first).script.alive = false;
     world.run(seconds(60));
-    assert_eq!(logged(&world, "trunk-down"), 1);
+    assert_eq!(logged(&world, "peer-down"), 1);
     // No patience is needed any more.
     let index = call(&mut world, pbx, CALLED);
     assert_eq!(state(&mut world, pbx, index), State::Talking);
@@ -203,7 +203,7 @@ fn a_dead_carrier_is_left_out_and_comes_back() {
     assert_eq!((up(&world, ".20:"), up(&world, ".21:")), (Some(0), Some(1)));
     world.agent(first).script.alive = true;
     world.run(seconds(300));
-    assert_eq!(logged(&world, "trunk-up"), 1);
+    assert_eq!(logged(&world, "peer-up"), 1);
     let before = world.agent(first).dialogs.len();
     let index = call(&mut world, pbx, CALLED);
     assert_eq!(state(&mut world, pbx, index), State::Talking);
@@ -256,7 +256,7 @@ fn silence_on_a_call_makes_us_ask_at_once() {
     // Five seconds of patience, then two questions of five seconds each.
     world.run(seconds(22));
     assert_eq!(state(&mut world, second, 0), State::Talking);
-    assert_eq!(logged(&world, "trunk-down"), 1);
+    assert_eq!(logged(&world, "peer-down"), 1);
 }
 
 #[test]
