@@ -7,12 +7,11 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{
-        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-    },
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
         ParsedCertificate, WebPkiClientVerifier,
@@ -29,6 +28,7 @@ pub struct PeerVerifier {
     authorities: Arc<RootCertStore>,
     names: Vec<PeerName>,
     clients: Arc<dyn ClientCertVerifier>,
+    servers: Arc<WebPkiServerVerifier>,
 }
 
 impl PeerVerifier {
@@ -46,17 +46,19 @@ impl PeerVerifier {
         )
         .build()
         .ok()?;
+        let servers = WebPkiServerVerifier::builder_with_provider(
+            Arc::clone(&authorities),
+            Arc::clone(provider),
+        )
+        .build()
+        .ok()?;
         (!names.is_empty()).then(|| Self {
             provider: Arc::clone(provider),
             authorities,
             names,
             clients,
+            servers,
         })
-    }
-
-    /// Signatures of either side's handshake are checked alike, by the library's algorithms.
-    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
-        &self.provider.signature_verification_algorithms
     }
 
     fn name(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
@@ -92,7 +94,8 @@ impl ClientCertVerifier for PeerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, self.algorithms())
+        self.clients
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -101,11 +104,12 @@ impl ClientCertVerifier for PeerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, self.algorithms())
+        self.clients
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().supported_schemes()
+        self.clients.supported_verify_schemes()
     }
 }
 
@@ -136,7 +140,8 @@ impl ServerCertVerifier for PeerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, self.algorithms())
+        self.servers
+            .verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -145,10 +150,11 @@ impl ServerCertVerifier for PeerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, self.algorithms())
+        self.servers
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().supported_schemes()
+        self.servers.supported_verify_schemes()
     }
 }
