@@ -115,7 +115,7 @@ fn busy_and_cancel(lab: &Lab) {
 }
 
 /// Alice registers from outside; the PBX (here) challenges, then accepts. Returns the contact that the PBX sees.
-fn register(alice: &Agent, pbx: &Agent, gateway: SocketAddr) -> String {
+pub fn register(alice: &Agent, pbx: &Agent, gateway: SocketAddr) -> String {
     let contact = "Expires: 300\r\nAuthorization: Digest {}\r\n";
     let (text, mut dialog) =
         alice.request("REGISTER", "sip:lab.test", gateway, "Expires: 300\r\n", "");

@@ -10,8 +10,8 @@ mod faults;
 mod interop;
 mod media;
 mod peers;
-mod protos;
 mod secure;
+mod told;
 mod torture;
 
 use std::process::ExitCode;
@@ -57,9 +57,9 @@ fn main() -> ExitCode {
         calls::TESTS,
         media::TESTS,
         torture::TESTS,
-        protos::TESTS,
         peers::TESTS,
         secure::TESTS,
+        told::TESTS,
         faults::TESTS,
     ]
     .into_iter()

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod border;
 pub mod escape;
 pub mod figures;
+pub mod hep;
 pub mod lab;
 pub mod machine;
 pub mod parties;
