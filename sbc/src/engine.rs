@@ -1,6 +1,6 @@
 //! What the shell needs of the core, as a trait: its tests put a scripted one in its place.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use broker_proto::status::{CallInfo, LadderStep};
 use sbc_core::{Core, Input, Output};
@@ -19,6 +19,8 @@ pub trait Engine {
     fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool);
     /// What happened in a call from the `offset`-th step on, and whether there is more; `None`: not kept.
     fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)>;
+    /// Whether a phone is registered from there.
+    fn is_registered(&self, source: IpAddr) -> bool;
     /// Counters by name for `/metrics`.
     fn counters(&self) -> Vec<(String, u64)>;
     /// Laboratory only: forget bindings, rates and counts. False, and no effect: not allowed.
@@ -48,6 +50,10 @@ impl Engine for Core {
 
     fn ladder(&self, call: u64, offset: u32) -> Option<(Vec<LadderStep>, bool)> {
         self.ladder(call, offset)
+    }
+
+    fn is_registered(&self, source: IpAddr) -> bool {
+        self.is_registered(source)
     }
 
     fn counters(&self) -> Vec<(String, u64)> {

@@ -10,6 +10,7 @@ mod faults;
 mod interop;
 mod media;
 mod peers;
+mod protos;
 mod secure;
 mod told;
 mod torture;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         calls::TESTS,
         media::TESTS,
         torture::TESTS,
+        protos::TESTS,
         peers::TESTS,
         secure::TESTS,
         told::TESTS,

@@ -143,6 +143,8 @@ fn review(machine: &Machine) -> String {
     machine.sees("Review").sees("11/11").sees("Please read");
     // Key and certificate are made meanwhile; the button stands when they are there.
     machine.wait_for("[ Confirm", Duration::from_secs(60));
+    // It stands at the top.
+    let screen = machine.screen();
     let mut seen = String::new();
     for _ in 0..8 {
         seen.push_str(&machine.screen());
@@ -152,6 +154,7 @@ fn review(machine: &Machine) -> String {
         "Zone external",
         "198.51.100.1/24",
         "Answers: SIP (UDP 5060)",
+        "SIP-TLS (TCP 5061)",
         "Nothing is forwarded",
     ] {
         assert!(
@@ -159,7 +162,6 @@ fn review(machine: &Machine) -> String {
             "`{words}` is not in the review:\n{seen}"
         );
     }
-    let screen = machine.screen();
     let lines = screen
         .lines()
         .skip_while(|line| !line.contains("to be compared"))

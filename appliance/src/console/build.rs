@@ -7,7 +7,9 @@ use appliance_config::{
 };
 
 use super::{
-    draft::{Draft, Id, Problem, Slot, TRUNK, sentence, zone_name, zone_of},
+    draft::{
+        CERTIFICATE, Draft, Id, Problem, Slot, TRUNK, is_tls_of, sentence, zone_name, zone_of,
+    },
     plan,
 };
 
@@ -55,10 +57,11 @@ impl Draft {
             Some(base) if !self.plan_is_ours(base) => base.routes.clone(),
             _ => self.routes(registrar.is_some(), &trunks, problems),
         };
-        let listeners = base.map_or_else(
+        let mut listeners = base.map_or_else(
             || listeners(external, internal, management),
             |base| base.listeners.clone(),
         );
+        self.tls(external, &mut listeners);
         Document {
             schema: SCHEMA,
             lab: base.is_some_and(|base| base.lab),
@@ -78,6 +81,19 @@ impl Draft {
             registration: base.map_or_else(Registrations::default, |base| base.registration),
             bans: base.map_or_else(Bans::default, |base| base.bans.clone()),
             logging: base.map_or_else(Logging::default, |base| base.logging),
+        }
+    }
+
+    /// SIP over TLS outside, as it was answered: what is there stays, with its port and certificates.
+    fn tls(&self, external: &str, listeners: &mut Vec<Listener>) {
+        if self.value(Id::Tls) != "yes" {
+            return listeners.retain(|listener| !is_tls_of(listener, external));
+        }
+        if !listeners.iter().any(|l| is_tls_of(l, external)) {
+            let plain = listeners.iter().rposition(|l| l.zone == external);
+            let at = plain.map_or(0, |last| last + 1);
+            let certificates = vec![CERTIFICATE.to_owned()];
+            listeners.insert(at, listener(external, Service::SipTls, certificates));
         }
     }
 
@@ -332,20 +348,24 @@ impl Draft {
 }
 
 fn listeners(external: &str, internal: &str, management: &str) -> Vec<Listener> {
-    let listener = |zone: &str, service: Service| Listener {
+    let plain = |zone, service| listener(zone, service, Vec::new());
+    vec![
+        plain(external, Service::SipUdp),
+        plain(external, Service::SipTcp),
+        plain(internal, Service::SipUdp),
+        plain(internal, Service::SipTcp),
+        plain(management, Service::ManagementHttps),
+    ]
+}
+
+fn listener(zone: &str, service: Service, certificates: Vec<String>) -> Listener {
+    Listener {
         zone: zone.to_owned(),
         service,
         port: service.usual_port(),
-        certificates: Vec::new(),
+        certificates,
         origins: Vec::new(),
-    };
-    vec![
-        listener(external, Service::SipUdp),
-        listener(external, Service::SipTcp),
-        listener(internal, Service::SipUdp),
-        listener(internal, Service::SipTcp),
-        listener(management, Service::ManagementHttps),
-    ]
+    }
 }
 
 /// How something is spelt, for the sentence when it is not.

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use appliance_config::{
-    Card, Document, Ipv4, Ipv6, Language, NTP_PORT, SIP_PORT, Sentence, Zone, ZoneKind,
+    Card, Document, Ipv4, Ipv6, Language, Listener, NTP_PORT, SIP_PORT, Sentence, Service, Zone,
+    ZoneKind,
 };
 use broker_proto::control::SecretBytes;
 use zeroize::Zeroize;
@@ -74,6 +75,8 @@ pub enum Id {
     Pbx,
     /// How it is reached.
     PbxTransport,
+    /// `yes` or `no`: SIP over TLS outside.
+    Tls,
     /// Internal numbers, `1000-1999`.
     Numbers,
     /// Addresses of the carrier.
@@ -119,6 +122,14 @@ pub(super) const TRUNK: &str = "trunk1";
 /// Fewest characters of an operator's password, as the keyholder takes it.
 pub const MIN_PASSWORD: usize = crate::keyholder::password::MIN_CHARACTERS;
 
+/// Name of the certificate that the wizard's SIP over TLS shows; made when it is put into force, unless it is there.
+pub(super) const CERTIFICATE: &str = "sip";
+
+/// Whether a listener is that of SIP over TLS in a zone.
+pub(super) fn is_tls_of(listener: &Listener, zone: &str) -> bool {
+    listener.service == Service::SipTls && listener.zone == zone
+}
+
 /// A problem of one field.
 pub type Problem = (Id, Sentence);
 
@@ -155,6 +166,7 @@ impl Draft {
             draft.set(Id::Method6(slot), "off".into());
         }
         draft.set(Id::PbxTransport, "udp".into());
+        draft.set(Id::Tls, "yes".into());
         draft.set(Id::TrunkTransport, "udp".into());
         draft
     }
@@ -185,6 +197,9 @@ impl Draft {
                 draft.set(Id::TrunkRealm, registration.realm.clone());
             }
         }
+        let external = zone_name(Some(document), Slot::External);
+        let tls = document.listeners.iter().any(|l| is_tls_of(l, &external));
+        draft.set(Id::Tls, if tls { "yes" } else { "no" }.into());
         let (numbers, prefix) = plan::recognise(&document.routes);
         draft.set(Id::Numbers, numbers);
         draft.set(Id::TrunkPrefix, prefix);

@@ -27,6 +27,18 @@ pub(super) fn review(app: &App) -> Page {
             "Bitte lesen; Auf/Ab blättert. Nichts davon gilt, bevor es bestätigt ist.",
         )));
         items.push(Item::Gap);
+        items.push(Item::Text(app.say(
+            "Certificate of the management pages (SHA-256), to be compared in the browser:",
+            "Zertifikat der Verwaltungsseiten (SHA-256), zum Vergleich im Browser:",
+        )));
+        let fingerprint = app.fingerprint(&document);
+        let ready = matches!(fingerprint, Some(Ok(_))) || app.base.is_some();
+        match fingerprint {
+            Some(Ok(print)) => items.extend(halves(&print).map(Item::Text)),
+            Some(Err(why)) => items.extend(why.into_iter().map(Item::Warning)),
+            None => items.push(Item::Text(app.say("is being made", "entsteht gerade"))),
+        }
+        items.push(Item::Gap);
         if let Some(base) = &app.base {
             let changes = diff(base, &document);
             let none = changes.is_empty();
@@ -53,18 +65,6 @@ pub(super) fn review(app: &App) -> Page {
                     }
                 }),
         );
-        items.push(Item::Gap);
-        items.push(Item::Text(app.say(
-            "Certificate of the management pages (SHA-256), to be compared in the browser:",
-            "Zertifikat der Verwaltungsseiten (SHA-256), zum Vergleich im Browser:",
-        )));
-        let fingerprint = app.fingerprint(&document);
-        let ready = matches!(fingerprint, Some(Ok(_))) || app.base.is_some();
-        match fingerprint {
-            Some(Ok(print)) => items.extend(halves(&print).map(Item::Text)),
-            Some(Err(why)) => items.extend(why.into_iter().map(Item::Warning)),
-            None => items.push(Item::Text(app.say("is being made", "entsteht gerade"))),
-        }
         if ready {
             buttons.push((
                 Id::Confirm,

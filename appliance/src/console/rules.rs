@@ -248,6 +248,7 @@ fn telephony(document: &Document, german: bool) -> Vec<String> {
             list(&trunk.addresses)
         ));
     }
+    lines.extend(encrypted(document, german));
     lines.push(
         if german {
             "Unbekannte bekommen auf Anrufe keine Antwort."
@@ -257,6 +258,32 @@ fn telephony(document: &Document, german: bool) -> Vec<String> {
         .into(),
     );
     lines
+}
+
+/// Where SIP over TLS is accepted, and what telephones have to believe for it.
+fn encrypted(document: &Document, german: bool) -> Vec<String> {
+    let tls = document.listeners.iter();
+    let tls: Vec<String> = tls
+        .filter(|listener| listener.service == Service::SipTls)
+        .map(|listener| {
+            let (zone, port) = (&listener.zone, listener.port);
+            let certificate = listener.certificates.join(", ");
+            if german {
+                format!("Verschlüsseltes SIP (TLS) wird in Zone {zone} auf Port {port} angenommen, mit dem Zertifikat `{certificate}`.")
+            } else {
+                format!("Encrypted SIP (TLS) is accepted in zone {zone} on port {port}, with the certificate `{certificate}`.")
+            }
+        })
+        .collect();
+    if !tls.is_empty() {
+        return tls;
+    }
+    let none = if german {
+        "Verschlüsseltes SIP (TLS) wird nicht angenommen."
+    } else {
+        "Encrypted SIP (TLS) is not accepted."
+    };
+    vec![none.to_owned()]
 }
 
 fn route_line(number: usize, route: &Route, german: bool) -> String {

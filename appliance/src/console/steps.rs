@@ -93,7 +93,7 @@ impl Step {
             ],
             Self::Servers => vec![Id::Dns, Id::Ntp],
             Self::Password => vec![Id::Password, Id::PasswordAgain],
-            Self::Telephony => vec![Id::Domain, Id::Pbx, Id::PbxTransport, Id::Numbers],
+            Self::Telephony => vec![Id::Domain, Id::Pbx, Id::PbxTransport, Id::Numbers, Id::Tls],
             Self::Carrier => {
                 vec![
                     Id::Trunk,
@@ -451,6 +451,19 @@ impl Context<'_> {
             self.choice(Id::PbxTransport, ("  over", "  über"), transports()),
             self.text(Id::Numbers, "Internal numbers", "Interne Nummern"),
             Item::Text(self.numbers_hint()),
+            Item::Gap,
+            Item::Text(self.say(
+                "Accept encrypted SIP from outside (TLS, port 5061)?",
+                "Verschlüsseltes SIP von außen annehmen (TLS, Port 5061)?",
+            )),
+            self.choice(
+                Id::Tls,
+                ("Encrypted SIP", "Verschlüsseltes SIP"),
+                vec![
+                    ("yes".into(), self.say("yes", "ja")),
+                    ("no".into(), self.say("no", "nein")),
+                ],
+            ),
         ];
         (self.say("Telephony", "Telefonie"), items)
     }

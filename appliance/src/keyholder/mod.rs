@@ -45,13 +45,17 @@ const VERIFY_RATE: (f64, f64) = (50.0, 100.0);
 /// Most secrets held.
 const MAX_SECRETS: usize = 1_024;
 
-/// Signature schemes offered, best first (security profile: no PKCS#1 v1.5 in TLS 1.3, no SHA-1, ECDSA and RSA-PSS).
-const SCHEMES: [SignatureScheme; 5] = [
+/// Signature schemes offered, best first (security profile: no SHA-1, ECDSA and RSA-PSS). PKCS#1 v1.5 last, for telephones
+/// that know TLS 1.2 and nothing better; TLS 1.3 has no place for it (RFC 8446 §4.4.3).
+const SCHEMES: [SignatureScheme; 8] = [
     SignatureScheme::ECDSA_NISTP384_SHA384,
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::RSA_PSS_SHA384,
     SignatureScheme::RSA_PSS_SHA512,
     SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA512,
 ];
 
 /// The secrets and who may use which.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 256;
+const BACKLOG: i32 = 4096;
 
 /// Linux.
 #[derive(Debug)]

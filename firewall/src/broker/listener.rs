@@ -40,6 +40,8 @@ const ACCEPTS_PER_WAKEUP: usize = 32;
 /// Accepted connections per second and at once, per role: what the ruleset lets through by default. A lower rate would refuse
 /// honest callers for the sake of those who only open connections.
 const ACCEPT_RATE: (u32, u32) = (2_000, 4_000);
+/// Connections of trunks and PBX at once beyond the limit of all.
+const CONFIGURED_ROOM: u32 = 256;
 /// Wait before a listener is accepted from again after descriptors or memory ran out.
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 /// Wait between two questions to the kernel about live connections.
@@ -391,10 +393,18 @@ impl<K: Kernel> Broker<K> {
             .given
             .get(&name.role)
             .ok_or((Refusal::NotPermitted, "nobody to take it"))?;
+        // Trunks and PBX have room of their own beyond what everybody may take, and no part in the others' rate.
+        let configured = self.permissions.is_configured_peer(name.zone, peer.ip());
+        let most = if configured {
+            bounds.connections.saturating_add(CONFIGURED_ROOM)
+        } else {
+            bounds.connections
+        };
         let full = |given: &Given| {
-            if given.total >= bounds.connections {
+            if given.total >= most {
                 Some("too many connections")
             } else if !allowed
+                && !configured
                 && given
                     .by_source
                     .get(&peer.ip())
@@ -416,7 +426,7 @@ impl<K: Kernel> Broker<K> {
         if let Some(why) = full(given) {
             return Err((Refusal::Quota, why));
         }
-        if !given.rate.take(now) {
+        if !configured && !given.rate.take(now) {
             return Err((Refusal::RateLimit, "too many connections per second"));
         }
         given.total += 1;

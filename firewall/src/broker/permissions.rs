@@ -227,6 +227,13 @@ impl Permissions {
             || contain(&self.forbidden_networks, host)
     }
 
+    /// Whether a source is a registrar's or trunk's address.
+    #[must_use]
+    pub fn is_configured_peer(&self, zone: ZoneId, host: IpAddr) -> bool {
+        let mut peers = self.connect.iter();
+        peers.any(|may| may.role == Role::Sbc && may.zone == zone && may.peer.ip() == host)
+    }
+
     /// Whether the allow-list covers a source.
     #[must_use]
     pub fn is_allowed_source(&self, host: IpAddr) -> bool {

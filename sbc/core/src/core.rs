@@ -145,6 +145,12 @@ impl Core {
             .min()
     }
 
+    /// Whether a phone is registered from there (IPv6: from its /64), which connections of strangers must not hinder.
+    #[must_use]
+    pub fn is_registered(&self, source: std::net::IpAddr) -> bool {
+        self.registration.is_source(source)
+    }
+
     /// Live calls in order of their names, from the `offset`-th on, at most `limit`; and whether there are more.
     #[must_use]
     pub fn calls(&self, now: Instant, offset: u32, limit: u32) -> (Vec<CallInfo>, bool) {

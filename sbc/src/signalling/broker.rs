@@ -201,8 +201,7 @@ fn accepted<E: Engine + 'static>(
 ) {
     let full = {
         let mut shell = shared.borrow_mut();
-        let limit = shell.limits.map_or(0, |limits| limits.connections);
-        let full = shell.connections.len() as u64 >= u64::from(limit);
+        let full = shell.is_full(zone, peer.ip());
         shell.counters.connections_refused += u64::from(full);
         full
     };
@@ -234,8 +233,7 @@ fn accepted<E: Engine + 'static>(
         Ok(id) => {
             let mut shell = shared.borrow_mut();
             if !shell.secure.is_peer(zone, peer.ip()) {
-                shell.unproved.insert(id);
-                shell.make_room();
+                shell.make_room(id, peer.ip());
             }
             if open {
                 shell.opened(id);

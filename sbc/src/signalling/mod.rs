@@ -17,6 +17,7 @@ pub mod peers;
 pub mod secure;
 pub mod shell;
 pub mod udp;
+mod unproved;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! The core and everything that it may use. One for the process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{SocketAddr, UdpSocket},
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr, UdpSocket},
     rc::Rc,
     time::Instant,
 };
@@ -18,7 +18,14 @@ use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
 use sbc_media::relay::{MediaCommand, MediaEvent};
 use tokio::sync::Notify;
 
-use super::{Task, adoption::Adoption, connection::Connection, secure::Secure, udp::UdpListener};
+use super::{
+    Task,
+    adoption::Adoption,
+    connection::Connection,
+    secure::Secure,
+    udp::UdpListener,
+    unproved::{Standing, Unproved},
+};
 use crate::{
     engine::Engine,
     health::Pulse,
@@ -90,8 +97,8 @@ pub struct Shell<E> {
     pub(super) peers: Peers,
     pub(super) listeners: BTreeMap<SocketAddr, UdpListener>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    /// Accepted from strangers, and nothing was sent by them yet, in the order of their age. Half-open ones among them.
-    pub(super) unproved: BTreeSet<ConnectionId>,
+    /// Accepted, not of trunks or PBX, and nothing was sent by them yet. Half-open ones among them.
+    pub(super) unproved: Unproved,
     /// The socket to the collector of captured messages.
     pub(super) collector: Option<(ConnectionId, UdpSocket)>,
     next_connection: u64,
@@ -130,7 +137,7 @@ impl<E: Engine> Shell<E> {
             peers: Peers::default(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
-            unproved: BTreeSet::new(),
+            unproved: Unproved::default(),
             collector: None,
             next_connection: 0,
             secure,
@@ -231,25 +238,38 @@ impl<E: Engine> Shell<E> {
 
     /// Drops a connection and tells the core. Nothing, if it is gone already.
     pub(super) fn close_connection(&mut self, id: ConnectionId) {
-        self.unproved.remove(&id);
+        self.unproved.remove(id);
         if let Some(connection) = self.connections.remove(&id) {
             self.gone(id, connection);
         }
     }
 
-    /// Closes the oldest connections of strangers that got no answer, beyond half of all that there may be: whoever comes
-    /// now to speak SIP finds room, however many others are held open for nothing.
-    pub(super) fn make_room(&mut self) {
-        let most = self
-            .limits
-            .map_or(0, |limits| limits.connections.div_ceil(2));
-        while self.unproved.len() as u64 > u64::from(most) {
-            let Some(oldest) = self.unproved.pop_first() else {
-                return;
-            };
+    /// Notes a connection of no trunk or PBX, and closes those that nothing was sent by beyond the room that there is for
+    /// them: whoever comes now to speak SIP finds room, however many others are held open for nothing.
+    pub(super) fn make_room(&mut self, id: ConnectionId, source: IpAddr) {
+        let engine = self.engine.as_ref();
+        let standing = if engine.is_some_and(|engine| engine.is_registered(source)) {
+            Standing::Registered
+        } else {
+            Standing::Stranger
+        };
+        self.unproved.insert(id, standing, source);
+        let most = self.limits.map_or(0, |limits| limits.connections);
+        while let Some(oldest) = self.unproved.evict(most) {
             self.counters.connections_evicted += 1;
             self.close_connection(oldest);
         }
+    }
+
+    /// Whether there is no room for a connection. The last tenth is for trunks, PBX and sources with a registration.
+    pub(super) fn is_full(&self, zone: ZoneId, source: IpAddr) -> bool {
+        let most = self.limits.map_or(0, |limits| limits.connections);
+        let have = self.connections.len() as u64;
+        let engine = self.engine.as_ref();
+        have >= u64::from(most)
+            || have >= u64::from(most - most / 10)
+                && !self.secure.is_peer(zone, source)
+                && !engine.is_some_and(|engine| engine.is_registered(source))
     }
 
     /// Gives waiting messages and commands another chance.
@@ -365,7 +385,7 @@ impl<E: Engine> Shell<E> {
                     .is_some_and(Connection::close)
                 {
                     self.connections.remove(&connection);
-                    self.unproved.remove(&connection);
+                    self.unproved.remove(connection);
                     self.aftermath.push_back(Aftermath::Closed(connection));
                 }
             }
@@ -395,7 +415,7 @@ impl<E: Engine> Shell<E> {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        self.unproved.remove(&id);
+        self.unproved.remove(id);
         if connection.write(bytes).is_err() {
             self.counters.connections_choked += 1;
             self.connections.remove(&id);

@@ -11,8 +11,8 @@ use broker_proto::settings::{Listener, PeerTls, Settings, Transport, ZoneId};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, ServerConnection,
     crypto::CryptoProvider,
-    pki_types::ServerName,
-    server::{NoServerSessionStorage, ResolvesServerCert},
+    pki_types::{CertificateDer, ServerName},
+    server::{NoServerSessionStorage, ResolvesServerCert, StoresServerSessions},
     sign::CertifiedKey,
 };
 
@@ -21,6 +21,7 @@ use super::{
     desk::Desk,
     peer_name::PeerName,
     profile,
+    sessions::Sessions,
     verifier::PeerVerifier,
 };
 
@@ -39,6 +40,19 @@ pub enum NoContext {
 }
 
 type Name = (ZoneId, Transport, u16);
+type Leaf = Option<CertificateDer<'static>>;
+
+/// Who connects.
+enum Client {
+    /// The far end that bears a certificate.
+    Peer(Arc<PeerVerifier>),
+    /// Whoever comes, maybe again.
+    Anybody(Arc<Sessions>),
+}
+
+const fn name_of(listener: &Listener) -> Name {
+    (listener.zone, listener.transport, listener.port)
+}
 
 /// One for the process.
 pub struct Contexts {
@@ -51,6 +65,8 @@ pub struct Contexts {
     closed: BTreeMap<(Name, usize), Arc<ServerConfig>>,
     trunks: BTreeMap<(ZoneId, IpAddr), usize>,
     outward: BTreeMap<(ZoneId, SocketAddr), (Arc<ClientConfig>, ServerName<'static>)>,
+    /// Of a listener, with the names of its certificates; sessions live on through a commit that leaves them as they are.
+    sessions: BTreeMap<Name, (Vec<Leaf>, Arc<Sessions>)>,
 }
 
 impl Contexts {
@@ -65,6 +81,7 @@ impl Contexts {
             closed: BTreeMap::new(),
             trunks: BTreeMap::new(),
             outward: BTreeMap::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -88,6 +105,7 @@ impl Contexts {
         let needed = Self::names(settings);
         self.chains.retain(|name, _| needed.contains(name));
         (self.open, self.closed) = Default::default();
+        let mut kept = BTreeMap::new();
         self.trunks = settings
             .trunks
             .iter()
@@ -108,9 +126,18 @@ impl Contexts {
                 .filter_map(|name| self.certified(name))
                 .collect();
             if !keys.is_empty() {
-                self.listener(settings, listener, Arc::new(Listeners::new(keys)));
+                let sessions = self.sessions_of(settings, listener, &keys);
+                kept.insert(name_of(listener), sessions.clone());
+                let sessions = sessions.1;
+                self.listener(
+                    settings,
+                    listener,
+                    Arc::new(Listeners::new(keys)),
+                    &sessions,
+                );
             }
         }
+        self.sessions = kept;
         self.outward = settings
             .trunks
             .iter()
@@ -168,14 +195,35 @@ impl Contexts {
         certified(name, self.chains.get(name)?, &self.desk)
     }
 
+    /// Sessions of a listener: those that it has, unless it shows other certificates now.
+    fn sessions_of(
+        &self,
+        settings: &Settings,
+        listener: &Listener,
+        keys: &[Arc<CertifiedKey>],
+    ) -> (Vec<Leaf>, Arc<Sessions>) {
+        let leaves: Vec<Leaf> = keys.iter().map(|key| key.cert.first().cloned()).collect();
+        let known = self.sessions.get(&name_of(listener));
+        let sessions = known.filter(|(have, _)| *have == leaves).map_or_else(
+            || {
+                let most = usize::try_from(settings.limits.connections).unwrap_or(usize::MAX);
+                Arc::new(Sessions::new(most))
+            },
+            |(_, sessions)| Arc::clone(sessions),
+        );
+        (leaves, sessions)
+    }
+
     fn listener(
         &mut self,
         settings: &Settings,
         listener: &Listener,
         shown: Arc<dyn ResolvesServerCert>,
+        sessions: &Arc<Sessions>,
     ) {
-        let name = (listener.zone, listener.transport, listener.port);
-        if let Some(context) = self.server(None, listener.transport, Arc::clone(&shown)) {
+        let name = name_of(listener);
+        let open = Client::Anybody(Arc::clone(sessions));
+        if let Some(context) = self.server(open, listener.transport, Arc::clone(&shown)) {
             self.open.insert(name, context);
         }
         for (index, trunk) in settings.trunks.iter().enumerate() {
@@ -185,8 +233,11 @@ impl Contexts {
                 self.verifier(tls, hosts)
             });
             if let Some(verifier) = verifier
-                && let Some(context) =
-                    self.server(Some(verifier), listener.transport, Arc::clone(&shown))
+                && let Some(context) = self.server(
+                    Client::Peer(verifier),
+                    listener.transport,
+                    Arc::clone(&shown),
+                )
             {
                 self.closed.insert((name, index), context);
             }
@@ -195,24 +246,28 @@ impl Contexts {
 
     fn server(
         &self,
-        verifier: Option<Arc<PeerVerifier>>,
+        client: Client,
         transport: Transport,
         shown: Arc<dyn ResolvesServerCert>,
     ) -> Option<Arc<ServerConfig>> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&profile::VERSIONS)
             .ok()?;
-        let builder = match verifier {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
-            None => builder.with_no_client_auth(),
+        // No session of a peer is resumed: its certificate is judged each time.
+        let (builder, tickets, sessions): (_, _, Arc<dyn StoresServerSessions>) = match client {
+            Client::Peer(verifier) => (
+                builder.with_client_cert_verifier(verifier),
+                0,
+                Arc::new(NoServerSessionStorage {}),
+            ),
+            Client::Anybody(sessions) => (builder.with_no_client_auth(), 1, sessions),
         };
         let mut config = builder.with_cert_resolver(shown);
+        config.send_tls13_tickets = tickets;
+        config.session_storage = sessions;
         if transport == Transport::Wss {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
-        // No session is resumed: no ticket key lies here that would open what was recorded.
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
         // A refusal here would be one at every handshake.
         ServerConnection::new(Arc::new(config.clone())).ok()?;
         Some(Arc::new(config))

@@ -8,6 +8,7 @@
 //! | [`desk`] | signatures asked of the keyholder |
 //! | [`certificates`] | our chains, which of them is shown |
 //! | [`peer_name`] | whom a certificate speaks for (RFC 5922) |
+//! | [`sessions`] | what may be resumed |
 //! | [`verifier`] | who must show a certificate, and which |
 //! | [`contexts`] | settings and chains as rustls wants them |
 //! | [`handshakes`] | the threads |
@@ -18,4 +19,5 @@ pub mod desk;
 pub mod handshakes;
 pub mod peer_name;
 pub mod profile;
+pub mod sessions;
 pub mod verifier;

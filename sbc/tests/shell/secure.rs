@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,8 +16,9 @@ use broker_proto::{
     settings::{Listener, PeerTls, Settings, Transport, Trunk, TrunkPolicy, ZoneId},
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+    SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms},
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
@@ -26,11 +27,12 @@ use sbc_core::{BrokerAnswer, Input, Output};
 
 use crate::{
     connection, echo,
-    house::{End, Firewall, House, PATIENCE, Seen, settings},
+    house::{End, Firewall, House, PATIENCE, REGISTERED, Seen, settings},
     keyholder::{Authority, Certified, Keyholder},
 };
 
 const PORT: u16 = 5061;
+const TRUNK: [u8; 4] = [192, 0, 2, 20];
 const NEXT_CENTURY: i32 = 2100;
 
 struct Scene {
@@ -98,17 +100,29 @@ fn trunk(settings: &mut Settings) {
     }];
 }
 
+/// A trunk that is not where the tests' clients are.
+fn trunk_elsewhere(settings: &mut Settings) {
+    trunk(settings);
+    settings.trunks[0].addresses = vec![(TRUNK, 5061).into()];
+}
+
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
 impl Scene {
     /// A TCP connection that the firewall accepted at the listener.
     fn connect(&self, transport: Transport) -> TcpStream {
+        self.connect_from(transport, None)
+    }
+
+    /// The same as if it came from another host.
+    fn connect_from(&self, transport: Transport, source: Option<[u8; 4]>) -> TcpStream {
         let (far, near) = connection();
+        let peer = near.peer_addr().unwrap();
         let message = FromBroker::Accepted {
             zone: ZoneId(0),
             transport,
             local: SocketAddr::new([127, 0, 0, 1].into(), PORT),
-            peer: near.peer_addr().unwrap(),
+            peer: source.map_or(peer, |source| SocketAddr::new(source.into(), peer.port())),
         };
         self.firewall.send(&message, vec![near.into()]);
         far
@@ -122,9 +136,20 @@ impl Scene {
         version: &'static SupportedProtocolVersion,
         shown: Option<&Certified>,
     ) -> std::io::Result<Client> {
+        let config = self.client(version, shown, profile::provider());
+        self.handshake_as(transport, host, &config)
+    }
+
+    /// A client of TLS that trusts our authority.
+    fn client(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        shown: Option<&Certified>,
+        provider: Arc<CryptoProvider>,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der()).unwrap();
-        let builder = ClientConfig::builder_with_provider(profile::provider())
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots);
@@ -134,8 +159,17 @@ impl Scene {
                 .unwrap(),
             None => builder.with_no_client_auth(),
         };
+        Arc::new(config)
+    }
+
+    fn handshake_as(
+        &self,
+        transport: Transport,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> std::io::Result<Client> {
         let name = ServerName::try_from(host.to_owned()).unwrap();
-        let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut session = ClientConnection::new(Arc::clone(config), name).unwrap();
         let mut stream = self.connect(transport);
         while session.is_handshaking() {
             session.complete_io(&mut stream)?;
@@ -181,6 +215,97 @@ fn both_versions_of_tls_carry_octets_under_the_certificate_of_the_wanted_host() 
     }
     assert_eq!(scene.house.counter("tls_handshakes_total"), 4);
     assert_eq!(scene.house.counter("tls_handshakes_failed_total"), 0);
+}
+
+#[test]
+fn a_phone_that_comes_back_over_tls_1_3_costs_no_signature_and_over_1_2_one() {
+    let mut scene = scene(trunk_elsewhere);
+    drop(scene.patiently(Transport::Tls, "a.example", &TLS13));
+    let signed = |scene: &Scene| scene.keyholder.signatures.load(Ordering::Relaxed);
+    for (version, second, cost) in [
+        (&TLS13, HandshakeKind::Resumed, 1),
+        (&TLS12, HandshakeKind::Full, 3),
+    ] {
+        let phone = scene.client(version, None, profile::provider());
+        let before = signed(&scene);
+        for kind in [HandshakeKind::Full, second, second] {
+            let mut client = scene
+                .handshake_as(Transport::Tls, "a.example", &phone)
+                .unwrap();
+            assert_eq!(client.conn.handshake_kind(), Some(kind));
+            // The ticket comes behind the first words.
+            assert_eq!(says(&mut client, b"hello").unwrap(), b"hello");
+        }
+        assert_eq!(signed(&scene) - before, cost, "{version:?}");
+    }
+    assert_eq!(scene.house.counter("tls_handshakes_failed_total"), 0);
+}
+
+#[test]
+fn a_session_outlives_a_commit_and_not_the_certificate_that_it_began_with() {
+    let scene = scene(|_| ());
+    drop(scene.patiently(Transport::Tls, "a.example", &TLS13));
+    let phone = scene.client(&TLS13, None, profile::provider());
+    let comes = || {
+        let mut client = scene
+            .handshake_as(Transport::Tls, "a.example", &phone)
+            .unwrap();
+        assert_eq!(says(&mut client, b"hello").unwrap(), b"hello");
+        client.conn.handshake_kind().unwrap()
+    };
+    assert_eq!(comes(), HandshakeKind::Full);
+    assert_eq!(comes(), HandshakeKind::Resumed);
+    let renewed = scene.authority.issue(&["a.example"], NEXT_CENTURY);
+    scene.keyholder.certificate("a", &renewed);
+    let changed = FromKeyholder::Changed { key: "a".into() };
+    scene.channel.send(&changed, Vec::new());
+    let deadline = Instant::now() + PATIENCE;
+    while comes() == HandshakeKind::Resumed {
+        assert!(Instant::now() < deadline, "the old session goes on");
+    }
+    assert_eq!(comes(), HandshakeKind::Resumed, "the new one does too");
+}
+
+#[test]
+fn a_client_that_knows_pkcs1_signatures_only_is_served_over_tls_1_2() {
+    let scene = scene(|_| ());
+    drop(scene.patiently(Transport::Tls, "a.example", &TLS13));
+    let renewed = scene.authority.issue_rsa(&["a.example"], NEXT_CENTURY);
+    scene.keyholder.certificate("a", &renewed);
+    let changed = FromKeyholder::Changed { key: "a".into() };
+    scene.channel.send(&changed, Vec::new());
+    let algorithms = profile::provider().signature_verification_algorithms;
+    let only = |schemes: &[SignatureScheme]| {
+        let mapping = algorithms.mapping.iter();
+        let mapping: Vec<_> = mapping
+            .filter(|(scheme, _)| schemes.contains(scheme))
+            .copied()
+            .collect();
+        Arc::new(CryptoProvider {
+            signature_verification_algorithms: WebPkiSupportedAlgorithms {
+                all: algorithms.all,
+                mapping: mapping.leak(),
+            },
+            ..(*profile::provider()).clone()
+        })
+    };
+    let old = only(&[SignatureScheme::RSA_PKCS1_SHA256]);
+    let newer = only(&[
+        SignatureScheme::RSA_PKCS1_SHA256,
+        SignatureScheme::RSA_PSS_SHA256,
+    ]);
+    let comes = |provider: &Arc<CryptoProvider>, version| {
+        let phone = scene.client(version, None, Arc::clone(provider));
+        let mut client = scene.handshake_as(Transport::Tls, "a.example", &phone)?;
+        says(&mut client, b"hello")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while comes(&old, &TLS12).is_err() {
+        assert!(Instant::now() < deadline, "refused");
+    }
+    assert!(comes(&newer, &TLS12).is_ok());
+    assert!(comes(&newer, &TLS13).is_ok());
+    assert!(comes(&old, &TLS13).is_err(), "RFC 8446 \u{a7}4.4.3");
 }
 
 #[test]
@@ -277,9 +402,17 @@ fn new_certificates_are_shown_to_new_connections_and_old_ones_go_on() {
 
 #[test]
 fn the_oldest_silent_strangers_make_room_and_who_was_answered_stays() {
-    let mut scene = scene(|settings| settings.limits.connections = 8);
+    let mut scene = scene(|settings| {
+        settings.limits.connections = 8;
+        trunk_elsewhere(settings);
+    });
     let mut honest = scene.patiently(Transport::Tls, "a.example", &TLS13);
     says(&mut honest, b"hello").unwrap();
+    // Nobody has said anything by these, but a phone is registered there, and the other is a trunk.
+    let spared = [
+        scene.connect_from(Transport::Tls, Some(REGISTERED)),
+        scene.connect_from(Transport::Tls, Some(TRUNK)),
+    ];
     let refused = scene.house.counter("sip_connections_refused_total");
     let silent: Vec<TcpStream> = (0..20).map(|_| scene.connect(Transport::Tls)).collect();
     for mut evicted in silent.into_iter().take(16) {
@@ -292,6 +425,11 @@ fn the_oldest_silent_strangers_make_room_and_who_was_answered_stays() {
     let mut next = scene.patiently(Transport::Tls, "a.example", &TLS13);
     says(&mut next, b"hello").unwrap();
     assert!(scene.house.counter("sip_connections_evicted_total") >= 16);
+    for mut spared in spared {
+        spared.set_nonblocking(true).unwrap();
+        let still = spared.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(still.kind(), std::io::ErrorKind::WouldBlock);
+    }
     assert_eq!(
         scene.house.counter("sip_connections_refused_total"),
         refused

@@ -10,7 +10,11 @@ use crate::console::{app::Place, steps::Step};
 fn the_wizard_makes_a_valid_document_from_first_to_last_page() {
     let mut session = Session::first();
     to_review(&mut session);
-    session.sees("Review").sees("Please read");
+    session
+        .sees("Review")
+        .sees("Please read")
+        .sees(&super::FINGERPRINT[..47])
+        .sees(&super::FINGERPRINT[48..]);
     assert_eq!(session.prepared.len(), 1, "the certificate is made once");
     assert!(
         session.sent.is_empty(),
@@ -20,6 +24,19 @@ fn the_wizard_makes_a_valid_document_from_first_to_last_page() {
     let (id, text, secrets) = session.proposal().expect("proposed");
     let document = Document::parse(&text, "proposed").expect("valid");
     assert_eq!(document.host.name, "gate-1");
+    let outside = document.listeners.iter().filter(|l| l.zone == "external");
+    let outside: Vec<_> = outside
+        .map(|l| (l.service, l.port, l.certificates.join(" ")))
+        .collect();
+    use appliance_config::Service;
+    assert_eq!(
+        outside,
+        [
+            (Service::SipUdp, 5060, String::new()),
+            (Service::SipTcp, 5060, String::new()),
+            (Service::SipTls, 5061, "sip".to_owned()),
+        ]
+    );
     assert_eq!(document.zones.len(), 3);
     assert_eq!(
         document.zones[0].interface.card,
@@ -202,7 +219,8 @@ fn the_review_says_the_rules_in_words_and_in_german_too() {
     }
     for words in [
         "Zone external (external): port 52:54:00:00:00:01",
-        "Answers: SIP (UDP 5060), SIP (TCP 5060)",
+        "Answers: SIP (UDP 5060), SIP (TCP 5060), SIP-TLS (TCP 5061)",
+        "Encrypted SIP (TLS) is accepted in zone external on port 5061",
         "Only from here the box is operated",
         "Nothing is forwarded between the zones",
         "dropped without an answer",
@@ -224,6 +242,33 @@ fn the_review_says_the_rules_in_words_and_in_german_too() {
         .sees("Prüfen")
         .sees("Bestätigen")
         .sees("Anschluss 52:54:00:00:00:01");
+}
+
+#[test]
+fn encrypted_sip_can_be_declined_and_a_new_set_up_asks_again() {
+    let mut session = Session::first();
+    to_review(&mut session);
+    for (answer, ports) in [("no", &[5060, 5060][..]), ("yes", &[5060, 5060, 5061])] {
+        session.app.go(Place::Step(Step::Telephony));
+        session.settle();
+        session
+            .sees("Accept encrypted SIP from outside (TLS, port 5061)?")
+            .choose("Encrypted SIP", answer);
+        let (.., document) = session.app.all_problems();
+        let outside = document.listeners.iter().filter(|l| l.zone == "external");
+        assert_eq!(outside.map(|l| l.port).collect::<Vec<_>>(), ports);
+    }
+    session.choose("Encrypted SIP", "no");
+    session.press("Next").press("Next").sees("Review");
+    let mut seen = String::new();
+    for _ in 0..8 {
+        seen.push_str(&session.screen());
+        session.keys("\x1b[6~");
+    }
+    assert!(
+        seen.contains("Encrypted SIP (TLS) is not accepted."),
+        "{seen}"
+    );
 }
 
 #[test]

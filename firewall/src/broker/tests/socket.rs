@@ -153,9 +153,17 @@ fn connections_are_handed_over_until_a_source_or_the_listener_is_full() {
     assert_eq!(arrive(&mut house, &["198.51.100.66"; 8]), 3);
     assert_eq!(
         arrive(&mut house, &["198.51.100.20"; 30]),
-        15,
+        30,
+        "and neither they nor configured peers are stopped by what others hold"
+    );
+    house.now += Duration::from_secs(1);
+    *house.world.live.borrow_mut() = vec!["198.51.100.66".parse().unwrap(); 21];
+    assert_eq!(
+        arrive(&mut house, &["198.51.100.30"]),
+        0,
         "the limit in all is 20"
     );
+    assert_eq!(arrive(&mut house, &["198.51.100.20"]), 1);
 }
 
 #[test]

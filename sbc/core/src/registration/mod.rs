@@ -705,6 +705,11 @@ impl Registration {
         self.mask.challenge(&mut cx.identity, &domain)
     }
 
+    /// Whether a binding came from there.
+    pub(crate) fn is_source(&self, source: std::net::IpAddr) -> bool {
+        self.bindings.of_source(source.to_canonical()) > 0
+    }
+
     /// Whether a From user is one that this way is registered as.
     pub(crate) fn speaks_for(&self, flow: &Flow, user: &str) -> bool {
         self.bindings
