@@ -1,7 +1,7 @@
 //! `gatehouse-config route`: where a call would go and why, by the code that decides in the sbc. Every trunk counts as
 //! alive and idle; among equal priorities the first is taken, so that the same question has the same answer.
 
-use broker_proto::settings::{Origin, Settings, Zone, ZoneKind};
+use broker_proto::settings::{Named, Origin, Settings, Zone, ZoneKind};
 use routing::{Called, Caller, Goal, Live, TrunkState, find};
 
 /// A question.
@@ -251,6 +251,10 @@ fn after(settings: &Settings, goal: &Goal, failover: &[u16]) -> Vec<String> {
         let Some(trunk) = settings.trunks.get(one.index) else {
             continue;
         };
+        if let Some(named) = &trunk.named {
+            lines.extend(by_name(&trunk.name, named));
+            continue;
+        }
         let addresses: Vec<String> = trunk.addresses.iter().map(ToString::to_string).collect();
         lines.push(format!(
             "trunk `{}` is reached over {:?} at {}",
@@ -268,6 +272,29 @@ fn after(settings: &Settings, goal: &Goal, failover: &[u16]) -> Vec<String> {
         "the next one is tried after silence, 408, 430, 5xx{also}"
     ));
     lines
+}
+
+/// How a trunk is found that is known by name (RFC 3263). Nobody is asked here: the explanation is the same everywhere.
+fn by_name(trunk: &str, named: &Named) -> [String; 2] {
+    let host = &named.host;
+    let words: Vec<String> = named.transports.iter().map(|t| format!("{t:?}")).collect();
+    let words = words.join(" or ");
+    let how = match (named.port, named.by_naptr) {
+        (Some(port), _) => format!("{words} at the addresses of `{host}`, port {port}"),
+        (None, true) => {
+            format!("{words} as NAPTR of `{host}` says, at the targets of its SRV records in turn")
+        }
+        (None, false) => {
+            format!("{words} at the targets of the SRV records of `{host}` in turn, or at `{host}`")
+        }
+    };
+    let list = |items: Vec<String>| items.join(", ");
+    let networks = list(named.networks.iter().map(ToString::to_string).collect());
+    let ports = list(named.ports.iter().map(ToString::to_string).collect());
+    [
+        format!("trunk `{trunk}` is reached over {how}"),
+        format!("only addresses in {networks} count, at port {ports}"),
+    ]
 }
 
 /// User part with its parameters, and host, of `sip:user@host…`, `tel:number…` or a bare number.

@@ -43,6 +43,31 @@ fn the_laboratorys_ruleset_is_the_reviewed_one() {
 }
 
 #[test]
+fn a_trunk_that_is_known_by_name_is_met_in_its_networks_and_a_name_server_at_its_address() {
+    let text = include_str!("../../appliance/config/example.toml");
+    let document = Document::parse(text, "example.toml").unwrap();
+    let rules = render(&Policy::of(&document)).text();
+    let count = |rule: &str| rules.matches(rule).count();
+    for port in [5060, 5070] {
+        for protocol in ["udp", "tcp"] {
+            let rule = format!("\t\tip daddr 192.0.35.0/24 {protocol} dport {port} accept");
+            assert_eq!(count(&rule), 1, "{rule}");
+        }
+        let first = format!("udp sport 5060 ip daddr 192.0.35.0/24 udp dport {port} accept");
+        assert_eq!(count(&first), 1, "{first}");
+    }
+    assert_eq!(count("ip daddr 192.0.35.0/24"), 6);
+    assert_eq!(count("ip saddr 192.0.35.0/24 goto listen_peer/external"), 1);
+    // The name server is asked by the zone that it lies in, and by sockets with that mark only.
+    assert_eq!(count("dport 53 "), 1);
+    assert!(rules.contains("ip daddr 10.20.0.53 udp dport 53 accept"));
+    assert_eq!(count("goto connect_names/"), 1);
+    assert!(rules.contains("meta mark 0x47480006 goto connect_names/internal"));
+    // Nobody is asked where nobody is known by name.
+    assert!(!render(&lab()).text().contains("connect_names"));
+}
+
+#[test]
 fn the_closed_ruleset_is_the_reviewed_one() {
     compare("closed.nft", &render(&Policy::closed()).text());
 }

@@ -13,7 +13,7 @@
 //! | `[host]`! | `name`! one label · `language` `en`/`de` (en) · `dns` addresses · `ntp` addresses with port (123) |
 //! | `[sip]`! | `domain`! |
 //! | `[sip.account]` | limits of one registered user: `calls` · `call_rate` · `bandwidth_kbit` |
-//! | `[sip.registrar]` | `zone`! · `addresses`! with port (5060) · `transport` `udp`/`tcp` (udp) |
+//! | `[sip.registrar]` | `zone`! · `addresses`! with port (5060), or `host` · `networks`! · `ports` · `transport` `udp`/`tcp`/`tls`/`naptr` (udp; of a host: naptr) |
 //! | `[management]` | names of secrets: `certificate` (management) · `token` (api-token) · `password` (operator) |
 //! | `[[zone]]`! | `name`! · `kind`! `external`/`internal`/`management`/`partner` · `not_bogon`, `allow_list` networks · `emergency` numbers (112) · `resource_priority` values |
 //! | `[zone.numbering]` `[trunk.numbering]` | `country`! · `area` · `international_prefix` (00) · `national_prefix` (0) · `local_digits` (6-11) · `form` `unchanged`/`e164`/`international`/`national`/`digits` (unchanged) |
@@ -24,7 +24,7 @@
 //! | `[[zone.routed]]` | `network`! · `gateway`! on the link |
 //! | `[zone.media]` | `networks` of peers (by kind) · `ports` (16384-32767) · `peer_ports` (1024-65535) |
 //! | `[[listener]]` | `zone`! · `service`! `sip-udp`/`sip-tcp`/`management-https` · `port` (5060, 8443) |
-//! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060) · `transport` (udp) |
+//! | `[[trunk]]` | `name`! · `zone`! · `addresses`! with port (5060), or `host` · `networks`! · `ports` · `transport` as above |
 //! | `[trunk.health]` | `interval_seconds` (30) · `down_after` (3) · `up_after` (2) · `retry_seconds_max` (300) |
 //! | `[trunk.registration]` | `user`! · `realm`! · `secret`! name · `interval_seconds` (300) |
 //! | `[[route]]` | `name`! · `from`! of `registered`, `internal`, `registrar`, `trunk:NAME`, `zone:NAME` · `prefix`, `digits`! count or range, `range` of their value; or `pattern`; or only `domain` hosts · `strip` · `prepend` · `action`! `registrar`/`trunks`/`binding`/`refuse` · `trunks` names or tables of `name`, `priority`, `weight`, `below` · `status` (403) · `failover` 4xx codes · `if_unavailable` `refuse`/`next` (refuse) |
@@ -46,6 +46,7 @@ mod diff;
 mod document;
 mod error;
 mod limits;
+mod named;
 mod pattern;
 mod policy;
 mod route;
@@ -67,6 +68,7 @@ pub use limits::{
     BanNumbers, Bans, Keepalive, Limits, Logging, LoggingNumbers, RegistrationNumbers,
     Registrations, ShortRefresh,
 };
+pub use named::{Host as PeerHost, Named};
 pub use pattern::{DigitClass, Pattern};
 pub use policy::{
     AddedField, AddressField, Codec, EventPackage, InfoKind, MAX_POLICIES, Party, Policy,

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     dialplan::{Caps, TrunkPolicy},
     error::say,
+    named::Named,
     table::{Report, Section},
     value::{endpoint, print_endpoint, words},
     zone::{check_name, read_name},
@@ -138,6 +139,8 @@ words! {
         Tcp = "tcp",
         /// SIP over TLS, by the rules of its table `tls`.
         Tls = "tls",
+        /// As the NAPTR records of its host say (RFC 3263): over TLS if it has a table `tls`, otherwise over UDP or TCP.
+        Naptr = "naptr",
     }
 }
 
@@ -229,9 +232,12 @@ pub struct Sip {
 pub struct Registrar {
     /// Name of its zone.
     pub zone: String,
-    /// Its addresses, in order of preference; printed without port where it is 5060.
-    #[serde(serialize_with = "print_sip")]
+    /// Its addresses, in order of preference; printed without port where it is 5060. None, if it is known by name.
+    #[serde(serialize_with = "print_sip", skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<SocketAddr>,
+    /// It is known by name.
+    #[serde(flatten)]
+    pub named: Option<Named>,
     /// How it is reached.
     pub transport: Transport,
     /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
@@ -272,16 +278,18 @@ impl Sip {
         let registrar = match section.table(report, "registrar") {
             None => None,
             Some(table) => {
-                table.only(report, &["zone", "addresses", "transport", LARGE, "tls"]);
+                let own = ["zone", "addresses", "transport", LARGE, "tls"];
+                table.only(report, &[&own[..], &Named::KEYS].concat());
                 let zone = table.required(report, "zone");
-                let addresses = read_addresses(&table, report);
-                let transport = table.or(report, "transport", Transport::Udp);
                 let large_requests_by_tcp = table.or(report, LARGE, true);
                 let tls = PeerTls::optional(&table, report);
+                let place = Place::read(&table, matches!(tls, Some(Some(_))), report);
+                let place = place?;
                 Some(Registrar {
                     zone: zone?,
-                    addresses: addresses?,
-                    transport: transport?,
+                    addresses: place.addresses,
+                    named: place.named,
+                    transport: place.transport,
                     large_requests_by_tcp: large_requests_by_tcp?,
                     tls: tls?,
                 })
@@ -296,15 +304,80 @@ impl Sip {
     }
 }
 
-fn read_addresses(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Vec<SocketAddr>> {
-    let addresses = section.list_with(report, "addresses", MAX_ADDRESSES, |value| {
-        endpoint(value, SIP_PORT)
-    })?;
-    if addresses.is_empty() {
-        section.missing(report, "addresses");
-        return None;
+/// Where a peer is and how it is reached: by `addresses` or by `host`.
+struct Place {
+    addresses: Vec<SocketAddr>,
+    named: Option<Named>,
+    transport: Transport,
+}
+
+impl Place {
+    fn read(section: &Section<'_, '_>, tls: bool, report: &mut Report<'_>) -> Option<Self> {
+        let transport: Option<Option<Transport>> = section.optional(report, "transport");
+        let said = transport.flatten();
+        let addresses = section.list_with(report, "addresses", MAX_ADDRESSES, |value| {
+            endpoint(value, SIP_PORT)
+        });
+        let usual = said.filter(|said| *said != Transport::Naptr);
+        let usual = usual.or(tls.then_some(Transport::Tls));
+        let named = Named::optional(section, usual, report);
+        let (addresses, named, transport) = (addresses?, named?, transport?);
+        if let Some(named) = &named
+            && !addresses.is_empty()
+        {
+            let name = &named.host.name;
+            report.error(
+                &section.key("addresses"),
+                say!(
+                    "`{name}` is looked up; a peer has either `host` or `addresses`",
+                    "`{name}` wird nachgeschlagen; eine Gegenstelle hat entweder `host` oder `addresses`"
+                ),
+            );
+            return None;
+        }
+        let Some(host) = named.as_ref().map(|named| &named.host) else {
+            if transport == Some(Transport::Naptr) {
+                report.error(
+                    &section.key("transport"),
+                    say!(
+                        "NAPTR records belong to a `host`; for addresses say udp, tcp or tls",
+                        "NAPTR-Einträge gehören zu einem `host`; bei Adressen ist udp, tcp oder tls anzugeben"
+                    ),
+                );
+                return None;
+            }
+            if addresses.is_empty() {
+                section.missing(report, "addresses");
+                return None;
+            }
+            return Some(Self {
+                addresses,
+                named,
+                transport: transport.unwrap_or(Transport::Udp),
+            });
+        };
+        if host.port.is_some() && transport == Some(Transport::Naptr) {
+            report.error(
+                &section.key("transport"),
+                say!(
+                    "with a port in `host` no NAPTR record is asked for (RFC 3263); say udp, tcp or tls, or leave the port out",
+                    "mit einem Port in `host` wird kein NAPTR-Eintrag abgefragt (RFC 3263); möglich: udp, tcp oder tls, oder kein Port"
+                ),
+            );
+            return None;
+        }
+        // RFC 3263 §4.1: what a port and no transport stand for.
+        let left_out = match (host.port, tls) {
+            (None, _) => Transport::Naptr,
+            (Some(_), true) => Transport::Tls,
+            (Some(_), false) => Transport::Udp,
+        };
+        Some(Self {
+            addresses,
+            transport: transport.unwrap_or(left_out),
+            named,
+        })
     }
-    Some(addresses)
 }
 
 /// RFC 1123 name in small letters: labels of 1–63 letters, digits and hyphens, at most 253 octets.
@@ -327,9 +400,12 @@ pub struct Trunk {
     pub name: String,
     /// Name of its zone.
     pub zone: String,
-    /// Its addresses, in order of preference; requests from any port of them are the trunk's.
-    #[serde(serialize_with = "print_sip")]
+    /// Its addresses, in order of preference; requests from any port of them are the trunk's. None, if it is known by name.
+    #[serde(serialize_with = "print_sip", skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<SocketAddr>,
+    /// It is known by name.
+    #[serde(flatten)]
+    pub named: Option<Named>,
     /// How it is reached.
     pub transport: Transport,
     /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
@@ -369,23 +445,27 @@ impl Trunk {
             "tls",
             "registration",
         ];
-        section.only(report, &[&own[..], &TrunkPolicy::KEYS].concat());
+        section.only(
+            report,
+            &[&own[..], &Named::KEYS, &TrunkPolicy::KEYS].concat(),
+        );
         let name = read_name(section, report);
         let zone = section.required(report, "zone");
-        let addresses = read_addresses(section, report);
-        let transport = section.or(report, "transport", Transport::Udp);
         let large_requests_by_tcp = section.or(report, LARGE, true);
         let tls = PeerTls::optional(section, report);
+        let place = Place::read(section, matches!(tls, Some(Some(_))), report);
         let registration = match section.table(report, "registration") {
             None => None,
             Some(table) => Some(Registration::read(&table, report)?),
         };
         let policy = TrunkPolicy::read(section, report);
+        let place = place?;
         Some(Self {
             name: name?,
             zone: zone?,
-            addresses: addresses?,
-            transport: transport?,
+            addresses: place.addresses,
+            named: place.named,
+            transport: place.transport,
             large_requests_by_tcp: large_requests_by_tcp?,
             tls: tls?,
             registration,

@@ -257,6 +257,7 @@ fn trunk(n: u8) -> impl Strategy<Value = Trunk> {
                 port,
             )],
             large_requests_by_tcp: register,
+            named: None,
             transport: if register {
                 Transport::Udp
             } else {
@@ -432,6 +433,7 @@ fn document() -> impl Strategy<Value = Document> {
                             registrar: Some(Registrar {
                                 zone: "inside".into(),
                                 addresses: vec!["10.200.0.10:5060".parse().expect("address")],
+                                named: None,
                                 transport: Transport::Udp,
                                 large_requests_by_tcp: false,
                                 tls: None,

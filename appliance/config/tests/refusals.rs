@@ -355,6 +355,7 @@ fn listeners_and_peers_must_fit_their_zones() {
         "trunk.backup.addresses[0]",
         "own address",
     );
+    by_name();
     one(
         "addresses = [\"172.20.8.5\", \"172.20.8.6\"]",
         "addresses = [\"192.0.34.1\"]",
@@ -920,4 +921,66 @@ fn a_pattern_behind_one_that_takes_all_its_numbers_is_refused() {
         let text = text.replace(early, &format!("{early}{change}\n"));
         assert!(Document::parse(&text, "gatehouse.toml").is_ok(), "{change}");
     }
+}
+
+/// A peer that is looked up is bounded.
+fn by_name() {
+    let (host, networks) = (
+        "host = \"sip.cloud.example\"",
+        "networks = [\"192.0.35.0/24\"]",
+    );
+    one(
+        networks,
+        "networks = []",
+        "trunk.cloud.networks",
+        "not believed without bounds",
+    );
+    one(
+        networks,
+        "networks = [\"192.0.0.0/12\"]",
+        "trunk.cloud.networks[0]",
+        "too wide",
+    );
+    one(
+        networks,
+        "networks = [\"10.21.7.0/24\"]",
+        "trunk.cloud.networks[0]",
+        "lies in zone `internal`",
+    );
+    one(
+        networks,
+        "networks = [\"192.0.34.0/24\"]",
+        "trunk.cloud.networks",
+        "could not be told apart",
+    );
+    one(
+        networks,
+        "networks = [\"2001:db8:77::/48\", \"224.0.0.0/24\"]",
+        "trunk.cloud.networks[1]",
+        "not the address of a host",
+    );
+    one(
+        host,
+        "host = \"sip:cloud.example\"",
+        "trunk.cloud.host",
+        "without sip:",
+    );
+    one(
+        host,
+        "host = \"192.0.35.7\"",
+        "trunk.cloud.host",
+        "not a host name",
+    );
+    one(
+        "transport = \"naptr\"",
+        "transport = \"tls\"",
+        "trunk.cloud.transport",
+        "authorities",
+    );
+    one(
+        "ports = [5060, 5070]",
+        "ports = [0]",
+        "trunk.cloud.ports",
+        "no port",
+    );
 }

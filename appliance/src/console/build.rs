@@ -2,8 +2,9 @@
 
 use appliance_config::{
     Bans, Caps, Card, Document, Host, Interface, Ipv4, Ipv6, Limits, Listener, Logging, Mac,
-    Management, Media, NTP_PORT, Registrar, Registration, Registrations, Route, SCHEMA, SIP_PORT,
-    Sentence, Service, Sip, Transport, Trunk, TrunkPolicy, Zone, ZonePolicy, parse_endpoint,
+    Management, Media, NTP_PORT, Named, Registrar, Registration, Registrations, Route, SCHEMA,
+    SIP_PORT, Sentence, Service, Sip, Transport, Trunk, TrunkPolicy, Zone, ZonePolicy,
+    parse_endpoint,
 };
 
 use super::{
@@ -206,6 +207,10 @@ impl Draft {
         base: Option<&Document>,
         problems: &mut Vec<Problem>,
     ) -> Option<Registrar> {
+        let old = base.and_then(|base| base.sip.registrar.as_ref());
+        if let Some(old) = old.filter(|old| self.keeps(Id::Pbx, old.named.as_ref())) {
+            return Some(old.clone());
+        }
         let addresses = self.parse_list(
             Id::Pbx,
             problems,
@@ -215,9 +220,10 @@ impl Draft {
         (!addresses.is_empty()).then(|| Registrar {
             zone: zone.to_owned(),
             addresses,
+            named: None,
             transport: transport(self.value(Id::PbxTransport)),
             large_requests_by_tcp: true,
-            tls: base.and_then(|base| base.sip.registrar.as_ref()?.tls.clone()),
+            tls: old.and_then(|old| old.tls.clone()),
         })
     }
 
@@ -228,17 +234,22 @@ impl Draft {
         problems: &mut Vec<Problem>,
     ) -> Option<Trunk> {
         let old = base.and_then(|base| base.trunks.first());
-        let addresses = self.parse_list(
-            Id::Trunk,
-            problems,
-            |text| parse_endpoint(text, SIP_PORT),
-            &PEER_FORM,
-        );
+        let named = old.and_then(|old| old.named.as_ref());
+        let named = named.filter(|named| self.keeps(Id::Trunk, Some(named)));
+        let addresses = match named {
+            Some(_) => Vec::new(),
+            None => self.parse_list(
+                Id::Trunk,
+                problems,
+                |text| parse_endpoint(text, SIP_PORT),
+                &PEER_FORM,
+            ),
+        };
         let (user, realm) = (
             self.value(Id::TrunkUser).trim(),
             self.value(Id::TrunkRealm).trim(),
         );
-        if addresses.is_empty() {
+        if addresses.is_empty() && named.is_none() {
             if !user.is_empty() || !realm.is_empty() {
                 problems.push((
                     Id::Trunk,
@@ -279,6 +290,7 @@ impl Draft {
         Some(Trunk {
             zone: old.map_or_else(|| zone.to_owned(), |trunk| trunk.zone.clone()),
             addresses,
+            named: named.cloned(),
             transport: transport(self.value(Id::TrunkTransport)),
             large_requests_by_tcp: true,
             tls: old.and_then(|trunk| trunk.tls.clone()),
@@ -293,6 +305,11 @@ impl Draft {
             policy: old.map_or_else(TrunkPolicy::default, |trunk| trunk.policy.clone()),
             name,
         })
+    }
+
+    /// Whether a peer that is known by name is still written so: names come with bounds that only the document can say.
+    fn keeps(&self, id: Id, named: Option<&Named>) -> bool {
+        named.is_some_and(|named| named.host.to_string() == self.value(id).trim())
     }
 
     fn parse_list<T>(
@@ -423,6 +440,7 @@ fn transport(word: &str) -> Transport {
     match word {
         "tcp" => Transport::Tcp,
         "tls" => Transport::Tls,
+        "naptr" => Transport::Naptr,
         _ => Transport::Udp,
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use appliance_config::{
-    Card, Document, Ipv4, Ipv6, Language, Listener, NTP_PORT, SIP_PORT, Sentence, Service, Zone,
+    Card, Document, Ipv4, Ipv6, Language, Listener, NTP_PORT, Named, SIP_PORT, Sentence, Service, Zone,
     ZoneKind,
 };
 use broker_proto::control::SecretBytes;
@@ -186,11 +186,13 @@ impl Draft {
         }
         draft.set(Id::Domain, document.sip.domain.clone());
         if let Some(registrar) = &document.sip.registrar {
-            draft.set(Id::Pbx, endpoints(&registrar.addresses, SIP_PORT));
+            let place = place(&registrar.addresses, registrar.named.as_ref());
+            draft.set(Id::Pbx, place);
             draft.set(Id::PbxTransport, registrar.transport.word().into());
         }
         if let Some(trunk) = document.trunks.first() {
-            draft.set(Id::Trunk, endpoints(&trunk.addresses, SIP_PORT));
+            let place = place(&trunk.addresses, trunk.named.as_ref());
+            draft.set(Id::Trunk, place);
             draft.set(Id::TrunkTransport, trunk.transport.word().into());
             if let Some(registration) = &trunk.registration {
                 draft.set(Id::TrunkUser, registration.user.clone());
@@ -390,6 +392,14 @@ fn list<T: ToString>(values: &[T]) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Where a peer is: its name, or its addresses.
+fn place(addresses: &[SocketAddr], named: Option<&Named>) -> String {
+    named.map_or_else(
+        || endpoints(addresses, SIP_PORT),
+        |named| named.host.to_string(),
+    )
 }
 
 fn endpoints(values: &[SocketAddr], usual: u16) -> String {

@@ -2,8 +2,8 @@
 //! nftables must be able to see what is put into force.
 
 use appliance_config::{
-    Action, Called, Card, Document, Ipv4, Ipv6, Language, Origin, Route, Service, TrunkChoice,
-    Zone, ZoneKind,
+    Action, Called, Card, Document, Ipv4, Ipv6, Language, Named, Origin, Route, Service,
+    TrunkChoice, Zone, ZoneKind,
 };
 
 /// Lines of text, empty ones between the parts.
@@ -205,20 +205,21 @@ fn reach(document: &Document, zone: &Zone, german: bool) -> String {
 
 fn telephony(document: &Document, german: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    let list = |addresses: &[std::net::SocketAddr]| {
-        addresses
+    let place = |addresses: &[std::net::SocketAddr], named: Option<&Named>| match named {
+        Some(named) => named.host.to_string(),
+        None => addresses
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
-            .join(", ")
+            .join(", "),
     };
     let domain = &document.sip.domain;
     lines.push(match (&document.sip.registrar, german) {
         (Some(pbx), false) => {
-            format!("PBX of {domain}: {} over {}. Registrations from outside are passed on to it; it checks the passwords.", list(&pbx.addresses), pbx.transport.word().to_uppercase())
+            format!("PBX of {domain}: {} over {}. Registrations from outside are passed on to it; it checks the passwords.", place(&pbx.addresses, pbx.named.as_ref()), pbx.transport.word().to_uppercase())
         }
         (Some(pbx), true) => {
-            format!("Telefonanlage von {domain}: {} über {}. Anmeldungen von außen gehen an sie; sie prüft die Passwörter.", list(&pbx.addresses), pbx.transport.word().to_uppercase())
+            format!("Telefonanlage von {domain}: {} über {}. Anmeldungen von außen gehen an sie; sie prüft die Passwörter.", place(&pbx.addresses, pbx.named.as_ref()), pbx.transport.word().to_uppercase())
         }
         (None, false) => format!("There is no PBX for {domain}: nobody can register."),
         (None, true) => format!("Es gibt keine Telefonanlage für {domain}: Niemand kann sich anmelden."),
@@ -245,7 +246,7 @@ fn telephony(document: &Document, german: bool) -> Vec<String> {
         lines.push(format!(
             "{word} {}: {} {over} {transport}; {how}.",
             trunk.name,
-            list(&trunk.addresses)
+            place(&trunk.addresses, trunk.named.as_ref())
         ));
     }
     lines.extend(encrypted(document, german));

@@ -103,13 +103,60 @@ pub struct PeerTls {
     pub certificate: Option<String>,
 }
 
+/// A far end that is known by name (RFC 3263). What name servers say about it counts only inside these bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its domain or host name, in small letters.
+    pub host: String,
+    /// Port; with one the name is a host's, and no SRV record is asked for.
+    pub port: Option<u16>,
+    /// The transport is chosen by NAPTR records, among [`Self::transports`].
+    pub by_naptr: bool,
+    /// How it may be reached, the preferred way first.
+    pub transports: Vec<Transport>,
+    /// Where its addresses may lie; requests from there are its.
+    pub networks: Vec<IpNet>,
+    /// Ports that it may have.
+    pub ports: Vec<u16>,
+}
+
+impl Named {
+    /// Whether a place may be its.
+    #[must_use]
+    pub fn allows(&self, place: SocketAddr) -> bool {
+        self.covers(place.ip()) && self.ports.contains(&place.port())
+    }
+
+    /// Whether an address may be its: one host's, in one of its networks.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let host = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+        // An IPv4 address in IPv6 clothes is looked up among the IPv6 networks and sent to as IPv4.
+        let plain = address.to_canonical() == address;
+        let mut networks = self.networks.iter();
+        host && plain && networks.any(|network| network.contains(&address))
+    }
+}
+
+/// A name server that the sbc may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameServer {
+    /// Zone to go out by.
+    pub zone: ZoneId,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
 /// The organisation's registrar and PBX.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registrar {
     /// Where it is.
     pub zone: ZoneId,
-    /// Its addresses, in order of preference; requests from any of them are the PBX's.
+    /// Its addresses, in order of preference; requests from any of them are the PBX's. Of one known by name: none from the
+    /// firewall, in the sbc what name servers said.
     pub addresses: Vec<SocketAddr>,
+    /// It is known by name.
+    pub named: Option<Named>,
     /// How it is reached.
     pub transport: Transport,
     /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
@@ -151,8 +198,11 @@ pub struct Trunk {
     pub name: String,
     /// Where it is.
     pub zone: ZoneId,
-    /// Its addresses, in order of preference; requests from any port of them are the trunk's.
+    /// Its addresses, in order of preference; requests from any port of them are the trunk's. Of one known by name: none
+    /// from the firewall, in the sbc what name servers said.
     pub addresses: Vec<SocketAddr>,
+    /// It is known by name.
+    pub named: Option<Named>,
     /// How it is reached.
     pub transport: Transport,
     /// Over UDP: whether requests too large for a datagram go by TCP to the same port (RFC 3261 §18.1.1).
@@ -352,6 +402,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Where captured messages go, if anywhere.
     pub collector: Option<Collector>,
+    /// Whom the sbc asks for names, in order of preference; none, if no peer is known by name.
+    pub name_servers: Vec<NameServer>,
     /// Laboratory: allows `lab/reset`. Weakens nothing else.
     pub lab: bool,
 }

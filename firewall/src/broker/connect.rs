@@ -20,7 +20,7 @@ use super::{
     Broker, Interest, Output, Token,
     kernel::{Binding, Kernel},
     ledger,
-    permissions::{ConnectPermission, family_of},
+    permissions::{ConnectPermission, Purpose, family_of},
 };
 use crate::nftables::names::mark;
 
@@ -71,23 +71,21 @@ impl<K: Kernel> Broker<K> {
         transport: Transport,
         peer: SocketAddr,
     ) -> Result<(), Refusal> {
-        if !self.permissions.connect.contains(&ConnectPermission {
+        let purpose = self.permissions.vet_connect(&ConnectPermission {
             role,
             zone,
             transport,
             peer,
-        }) {
-            return Err(Refusal::NotConfigured);
-        }
+        })?;
         let zone = self.permissions.zone(zone)?;
         let mut addresses = zone.addresses.iter().copied();
         let own = addresses
             .find(|own| family_of(*own) == family_of(peer.ip()))
             .ok_or(Refusal::NotConfigured)?;
-        let mark = if role == Role::Time {
-            mark::CONNECT_TIME
-        } else {
-            mark::CONNECT_SIP
+        let mark = match purpose {
+            Purpose::Sip => mark::CONNECT_SIP,
+            Purpose::Time => mark::CONNECT_TIME,
+            Purpose::Names => mark::CONNECT_NAMES,
         };
         let local = SocketAddr::new(own, 0);
         let binding = Binding {

@@ -18,8 +18,8 @@ use broker_proto::{
 use super::{
     kernel::{Binding, Kernel, Lent},
     permissions::{
-        Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
-        ZonePermissions,
+        Bounds, ConnectPermission, ListenPermission, MediaPermissions, NetworkPermission,
+        Permissions, Strangers, ZonePermissions,
     },
 };
 use crate::{
@@ -289,6 +289,8 @@ pub(crate) fn lab_permissions() -> Permissions {
             connect(Role::Time, 0, Transport::Udp, "198.51.100.254:123"),
         ]
         .into(),
+        connect_networks: Vec::new(),
+        name_servers: BTreeSet::new(),
         forbidden_networks: nets(&management),
         allow_list: nets(&["192.0.2.0/24", "198.51.100.20/32"]),
         bounds: Bounds {
@@ -301,5 +303,21 @@ pub(crate) fn lab_permissions() -> Permissions {
             connections_per_source: 5,
         },
         lab: true,
+    }
+}
+
+/// The same with a far end that is known by name, and a name server.
+pub(crate) fn named_permissions() -> Permissions {
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+    Permissions {
+        connect_networks: vec![NetworkPermission {
+            role: Role::Sbc,
+            zone: ZoneId(0),
+            transports: vec![Transport::Udp, Transport::Tcp],
+            networks: nets(&["198.51.100.0/25", "192.0.2.0/24"]),
+            ports: vec![5060, 5070],
+        }],
+        name_servers: [(ZoneId(0), "198.51.100.53:53".parse().unwrap())].into(),
+        ..lab_permissions()
     }
 }

@@ -98,6 +98,32 @@ pub struct ConnectPermission {
     pub peer: SocketAddr,
 }
 
+/// Networks of a far end that is known by name: any host of them at one of its ports may be it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkPermission {
+    /// Who may ask for it.
+    pub role: Role,
+    /// Zone it lies in.
+    pub zone: ZoneId,
+    /// Transports.
+    pub transports: Vec<Transport>,
+    /// Its networks.
+    pub networks: Vec<IpNet>,
+    /// Its ports.
+    pub ports: Vec<u16>,
+}
+
+/// What a connection is for: decides its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Trunks, the PBX, the collector of captured messages.
+    Sip,
+    /// Time servers.
+    Time,
+    /// Name servers.
+    Names,
+}
+
 /// Bounds that follow from the configuration's limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -126,6 +152,10 @@ pub struct Permissions {
     pub listen: BTreeSet<ListenPermission>,
     /// Far ends.
     pub connect: BTreeSet<ConnectPermission>,
+    /// Far ends that are known by name.
+    pub connect_networks: Vec<NetworkPermission>,
+    /// Name servers that the sbc may ask, over UDP.
+    pub name_servers: BTreeSet<(ZoneId, SocketAddr)>,
     /// Networks that no media peer may lie in: the management zones'.
     pub forbidden_networks: Vec<IpNet>,
     /// Sources that are never banned nor counted against the limit per source.
@@ -145,6 +175,59 @@ impl Permissions {
         self.zones
             .get(usize::from(zone.0))
             .ok_or(Refusal::NotConfigured)
+    }
+
+    /// What a connection of that role to a far end is for.
+    ///
+    /// # Errors
+    /// `NotConfigured`; `PeerOutsidePolicy`: a far end that is known by name is asked for where it can not be.
+    pub fn vet_connect(&self, wanted: &ConnectPermission) -> Result<Purpose, Refusal> {
+        let ConnectPermission {
+            role,
+            zone,
+            transport,
+            peer,
+        } = *wanted;
+        if self.connect.contains(wanted) {
+            return Ok(match role {
+                Role::Time => Purpose::Time,
+                _ => Purpose::Sip,
+            });
+        }
+        let names = role == Role::Sbc && transport == Transport::Udp;
+        if names && self.name_servers.contains(&(zone, peer)) {
+            return Ok(Purpose::Names);
+        }
+        let here = |one: &&NetworkPermission| {
+            one.role == role && one.zone == zone && one.transports.contains(&transport)
+        };
+        let mut named = self.connect_networks.iter().filter(here).peekable();
+        if named.peek().is_none() {
+            return Err(Refusal::NotConfigured);
+        }
+        let host = peer.ip();
+        // What a name server says is nobody's word: the same care as with a peer of media.
+        let plain = host.to_canonical() == host && is_one_host(host);
+        let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
+        let elsewhere = self.is_in_another_zone(zone, host);
+        let forbidden = contain(&self.forbidden_networks, host);
+        let covered =
+            named.any(|one| contain(&one.networks, host) && one.ports.contains(&peer.port()));
+        if plain && covered && !own && !elsewhere && !forbidden {
+            Ok(Purpose::Sip)
+        } else {
+            Err(Refusal::PeerOutsidePolicy)
+        }
+    }
+
+    /// Whether a host lies in the networks of another zone.
+    fn is_in_another_zone(&self, zone: ZoneId, host: IpAddr) -> bool {
+        let mut others = self
+            .zones
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != usize::from(zone.0));
+        others.any(|(_, other)| contain(&other.networks, host))
     }
 
     /// Checks both directions of a media socket in `zone`.
@@ -184,10 +267,7 @@ impl Permissions {
         let media = permissions.media.as_ref().ok_or(Refusal::NotConfigured)?;
         // An IPv4 address in IPv6 clothes would be looked up among the IPv6 networks and sent to as IPv4.
         let plain = host.to_canonical() == host;
-        let one_host = !(host.is_unspecified()
-            || host.is_multicast()
-            || host.is_loopback()
-            || is_broadcast(host));
+        let one_host = is_one_host(host);
         let inside = if media.networks.is_empty() {
             permissions.may_be_source(host)
         } else {
@@ -195,12 +275,7 @@ impl Permissions {
         };
         let forbidden = contain(&self.forbidden_networks, host);
         let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
-        let mut others = self
-            .zones
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != usize::from(zone.0));
-        let elsewhere = others.any(|(_, other)| contain(&other.networks, host));
+        let elsewhere = self.is_in_another_zone(zone, host);
         let allowed = plain && one_host && inside && !forbidden && !own && !elsewhere;
         if allowed && family_of(host) == family {
             Ok(())
@@ -224,6 +299,10 @@ impl Permissions {
                 .connect
                 .iter()
                 .any(|permission| permission.peer.ip() == host)
+            || self
+                .connect_networks
+                .iter()
+                .any(|permission| contain(&permission.networks, host))
             || contain(&self.forbidden_networks, host)
     }
 
@@ -254,6 +333,10 @@ pub const fn family_of(host: IpAddr) -> Family {
     }
 }
 
+const fn is_one_host(host: IpAddr) -> bool {
+    !(host.is_unspecified() || host.is_multicast() || host.is_loopback() || is_broadcast(host))
+}
+
 const fn is_broadcast(host: IpAddr) -> bool {
     match host {
         IpAddr::V4(host) => host.is_broadcast(),
@@ -264,7 +347,7 @@ const fn is_broadcast(host: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::fake::lab_permissions;
+    use crate::broker::fake::{lab_permissions, named_permissions};
 
     const EXTERNAL: ZoneId = ZoneId(0);
     const INTERNAL: ZoneId = ZoneId(1);
@@ -422,6 +505,58 @@ mod tests {
             lab_permissions().vet_flow(EXTERNAL, Family::V6, &flow),
             Err(Refusal::PeerOutsidePolicy)
         );
+    }
+
+    #[test]
+    fn a_far_end_that_is_known_by_name_is_one_inside_its_networks_and_ports_only() {
+        let vet = |role, zone, transport, peer: &str| {
+            named_permissions().vet_connect(&ConnectPermission {
+                role,
+                zone,
+                transport,
+                peer: peer.parse().unwrap(),
+            })
+        };
+        let (sbc, udp, tcp) = (Role::Sbc, Transport::Udp, Transport::Tcp);
+        let good = Ok(Purpose::Sip);
+        let outside = Err(Refusal::PeerOutsidePolicy);
+        assert_eq!(vet(sbc, EXTERNAL, tcp, "198.51.100.77:5070"), good);
+        assert_eq!(vet(sbc, EXTERNAL, udp, "198.51.100.77:5060"), good);
+        for peer in [
+            // Another port, another network.
+            "198.51.100.77:22",
+            "198.51.100.200:5060",
+            // The box itself; another zone's host, although the networks name it; an IPv4 address in IPv6 clothes.
+            "198.51.100.1:5060",
+            "192.0.2.10:5060",
+            "[::ffff:198.51.100.77]:5060",
+        ] {
+            assert_eq!(vet(sbc, EXTERNAL, tcp, peer), outside, "{peer}");
+        }
+        let nobody = Err(Refusal::NotConfigured);
+        let tls = Transport::Tls;
+        assert_eq!(vet(sbc, EXTERNAL, tls, "198.51.100.77:5060"), nobody);
+        assert_eq!(vet(sbc, INTERNAL, tcp, "198.51.100.77:5060"), nobody);
+        assert_eq!(vet(Role::Time, EXTERNAL, udp, "198.51.100.77:5060"), nobody);
+        let guarded = BanKey::Host("198.51.100.77".parse().unwrap());
+        assert!(named_permissions().is_allow_listed(&guarded));
+    }
+
+    #[test]
+    fn only_the_sbc_asks_configured_name_servers_and_only_by_datagrams() {
+        let vet = |role, transport, peer: &str| {
+            named_permissions().vet_connect(&ConnectPermission {
+                role,
+                zone: EXTERNAL,
+                transport,
+                peer: peer.parse().unwrap(),
+            })
+        };
+        let server = "198.51.100.53:53";
+        assert_eq!(vet(Role::Sbc, Transport::Udp, server), Ok(Purpose::Names));
+        assert!(vet(Role::Sbc, Transport::Tcp, server).is_err());
+        assert!(vet(Role::Time, Transport::Udp, server).is_err());
+        assert!(vet(Role::Sbc, Transport::Udp, "198.51.100.54:53").is_err());
     }
 
     #[test]

@@ -20,9 +20,13 @@ pub mod sysctls;
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
+use std::collections::BTreeSet;
 
-use appliance_config::{Document, Ipv4, Ipv6, Service, Transport as Reach, ZoneKind};
-use broker_proto::{Role, settings::ZoneId};
+use appliance_config::{Document, Ipv4, Ipv6, Named, Service, ZoneKind};
+use broker_proto::{
+    Role,
+    settings::{Transport, ZoneId},
+};
 use ipnet::IpNet;
 
 pub use reason::Reason;
@@ -63,6 +67,10 @@ pub struct Zone {
     pub listeners: Vec<Listener>,
     /// Far ends that listeners may write to first and connecting sockets may be connected to.
     pub peers: Vec<Peer>,
+    /// Far ends that are known by name: where they may be.
+    pub named: Vec<NamedPeer>,
+    /// Name servers that the sbc may ask.
+    pub name_servers: Vec<SocketAddr>,
     /// Hosts that the network test may send echo requests to: gateways, name and time servers, PBX, trunks.
     pub echo_targets: Vec<echo::Target>,
 }
@@ -129,6 +137,17 @@ pub struct Peer {
     pub protocol: Protocol,
     /// Where it is.
     pub address: SocketAddr,
+}
+
+/// A far end of the sbc that is known by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedPeer {
+    /// Over what.
+    pub protocol: Protocol,
+    /// Where it may be; disjoint.
+    pub networks: Vec<IpNet>,
+    /// Its ports, ascending.
+    pub ports: Vec<u16>,
 }
 
 /// Bounds of the packet filter; rates are per second. Values and meanings of `[limits]` and `[logging]`.
@@ -264,6 +283,11 @@ impl Zone {
             listeners: listeners(document, &zone.name),
             echo_targets: echo::targets(document, zone),
             peers: peers(document, zone),
+            named: named(document, zone),
+            name_servers: settings::name_servers(document)
+                .filter(|(by, _)| by.name == zone.name)
+                .map(|(_, address)| address)
+                .collect(),
         }
     }
 
@@ -336,56 +360,64 @@ fn listeners(document: &Document, zone: &str) -> Vec<Listener> {
     all
 }
 
-/// By what a registrar or trunk may be reached: as configured, and over TCP where requests too large for a datagram go by
-/// that (RFC 3261 §18.1.1).
-pub(crate) fn sip_transports(
-    reach: Reach,
-    large_by_tcp: bool,
-) -> impl Iterator<Item = Reach> + Clone {
-    let large = (reach == Reach::Udp && large_by_tcp).then_some(Reach::Tcp);
-    core::iter::once(reach).chain(large)
+/// The registrar or a trunk.
+pub(crate) struct SipPeer<'a> {
+    pub(crate) zone: &'a str,
+    pub(crate) addresses: &'a [SocketAddr],
+    pub(crate) named: Option<&'a Named>,
+    /// By what it may be reached: as configured, and over TCP where requests too large for a datagram go by that (RFC 3261
+    /// §18.1.1).
+    pub(crate) transports: Vec<Transport>,
+}
+
+/// All of them.
+pub(crate) fn sip_peers(document: &Document) -> impl Iterator<Item = SipPeer<'_>> {
+    let transports = |reach, tls, large_by_tcp| {
+        let mut transports = settings::transports(reach, tls).to_vec();
+        let large = large_by_tcp && transports.contains(&Transport::Udp);
+        if large && !transports.contains(&Transport::Tcp) {
+            transports.push(Transport::Tcp);
+        }
+        transports
+    };
+    let registrar = document.sip.registrar.iter().map(move |pbx| SipPeer {
+        zone: &pbx.zone,
+        addresses: &pbx.addresses,
+        named: pbx.named.as_ref(),
+        transports: transports(pbx.transport, pbx.tls.is_some(), pbx.large_requests_by_tcp),
+    });
+    let trunks = document.trunks.iter().map(move |trunk| SipPeer {
+        zone: &trunk.zone,
+        addresses: &trunk.addresses,
+        named: trunk.named.as_ref(),
+        transports: transports(
+            trunk.transport,
+            trunk.tls.is_some(),
+            trunk.large_requests_by_tcp,
+        ),
+    });
+    registrar.chain(trunks)
+}
+
+const fn protocol(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => Protocol::Tcp,
+    }
 }
 
 /// Registrar and trunks of the zone for the sbc; name and time servers, which leave by the zone that their address lies in.
 fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
-    let sip = |addresses: &[SocketAddr], reach: Reach, large_by_tcp: bool| {
-        let transports = sip_transports(reach, large_by_tcp);
-        let each = addresses.iter().flat_map(move |address| {
-            transports.clone().map(|transport| Peer {
-                role: Role::Sbc,
-                protocol: if transport == Reach::Udp {
-                    Protocol::Udp
-                } else {
-                    Protocol::Tcp
-                },
-                address: *address,
-            })
-        });
-        each.collect::<Vec<_>>()
-    };
     let mut all = Vec::new();
-    if let Some(registrar) = document
-        .sip
-        .registrar
-        .iter()
-        .find(|registrar| registrar.zone == zone.name)
-    {
-        all.extend(sip(
-            &registrar.addresses,
-            registrar.transport,
-            registrar.large_requests_by_tcp,
-        ));
-    }
-    for trunk in document
-        .trunks
-        .iter()
-        .filter(|trunk| trunk.zone == zone.name)
-    {
-        all.extend(sip(
-            &trunk.addresses,
-            trunk.transport,
-            trunk.large_requests_by_tcp,
-        ));
+    for peer in sip_peers(document).filter(|peer| peer.zone == zone.name) {
+        for address in peer.addresses {
+            let by = |transport: &Transport| Peer {
+                role: Role::Sbc,
+                protocol: protocol(*transport),
+                address: *address,
+            };
+            all.extend(peer.transports.iter().map(by));
+        }
     }
     for server in document
         .host
@@ -410,6 +442,24 @@ fn peers(document: &Document, zone: &appliance_config::Zone) -> Vec<Peer> {
                 address,
             }),
     );
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Registrar and trunks of the zone that are known by name, by each protocol that they may have.
+fn named(document: &Document, zone: &appliance_config::Zone) -> Vec<NamedPeer> {
+    let mut all = Vec::new();
+    for peer in sip_peers(document).filter(|peer| peer.zone == zone.name) {
+        let Some(named) = peer.named else { continue };
+        let protocols: BTreeSet<Protocol> = peer.transports.iter().copied().map(protocol).collect();
+        let ports: BTreeSet<u16> = named.ports.iter().copied().collect();
+        all.extend(protocols.into_iter().map(|protocol| NamedPeer {
+            protocol,
+            networks: disjoint(named.networks.iter().copied()),
+            ports: ports.iter().copied().collect(),
+        }));
+    }
     all.sort_unstable();
     all.dedup();
     all

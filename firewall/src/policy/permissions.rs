@@ -7,11 +7,11 @@ use broker_proto::{
 };
 
 use super::{
-    Addressing, Policy, Protocol, Zone, disjoint, leaves_by, settings::transport, sip_transports,
+    Addressing, Policy, Protocol, Zone, disjoint, leaves_by, settings::name_servers, sip_peers,
 };
 use crate::broker::permissions::{
-    Bounds, ConnectPermission, ListenPermission, MediaPermissions, Permissions, Strangers,
-    ZonePermissions,
+    Bounds, ConnectPermission, ListenPermission, MediaPermissions, NetworkPermission, Permissions,
+    Strangers, ZonePermissions,
 };
 
 /// What the broker may grant under `document`, whose policy is `policy`.
@@ -51,36 +51,34 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
         transport: Transport::Udp,
         port: 68,
     });
-    let trunks = document.trunks.iter().map(|trunk| {
-        (
-            &trunk.zone,
-            &trunk.addresses,
-            sip_transports(trunk.transport, trunk.large_requests_by_tcp),
-        )
-    });
-    let registrar = document.sip.registrar.iter().map(|pbx| {
-        (
-            &pbx.zone,
-            &pbx.addresses,
-            sip_transports(pbx.transport, pbx.large_requests_by_tcp),
-        )
-    });
-    let sip = trunks
-        .chain(registrar)
-        .flat_map(|(zone, addresses, transports)| {
-            let each = addresses
-                .iter()
-                .flat_map(move |peer| transports.clone().map(move |reach| (*peer, reach)));
-            let zone = named(zone);
-            each.filter_map(move |(peer, reach)| {
-                Some(ConnectPermission {
-                    role: Role::Sbc,
-                    zone: zone?,
-                    transport: transport(reach),
-                    peer,
-                })
-            })
+    let peers: Vec<_> = sip_peers(document).collect();
+    let sip = peers.iter().flat_map(|peer| {
+        let each = peer.addresses.iter().flat_map(move |address| {
+            let transports = peer.transports.iter();
+            transports.map(move |transport| (*address, *transport))
         });
+        let zone = named(peer.zone);
+        each.filter_map(move |(peer, transport)| {
+            Some(ConnectPermission {
+                role: Role::Sbc,
+                zone: zone?,
+                transport,
+                peer,
+            })
+        })
+    });
+    let networks = peers.iter().filter_map(|peer| {
+        let bounds = peer.named?;
+        Some(NetworkPermission {
+            role: Role::Sbc,
+            zone: named(peer.zone)?,
+            transports: peer.transports.clone(),
+            networks: bounds.networks.clone(),
+            ports: bounds.ports.clone(),
+        })
+    });
+    let names =
+        name_servers(document).filter_map(|(zone, address)| Some((named(&zone.name)?, address)));
     let others = policy
         .zones
         .iter()
@@ -115,6 +113,8 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
         zones: policy.zones.iter().map(zone_permissions).collect(),
         listen: listen.chain(dhcp).collect(),
         connect: sip.chain(others).chain(collector).collect(),
+        connect_networks: networks.collect(),
+        name_servers: names.collect(),
         forbidden_networks: management_networks(document, policy),
         allow_list: disjoint(
             policy

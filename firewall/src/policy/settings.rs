@@ -1,12 +1,17 @@
 //! The sbc's part of the configuration as typed values: it reads no file. Called by the daemon at each commit.
 
+use core::net::SocketAddr;
+
 use appliance_config::{Document, Transport as Reach, ZoneKind as Kind};
 use broker_proto::settings::{
-    Collector, Limits, Listener, PeerTls, Registrar, SecretId, Settings, ShortRefresh, Transport,
-    Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
+    Collector, Limits, Listener, NameServer, Named, PeerTls, Registrar, SecretId, Settings,
+    ShortRefresh, Transport, Trunk, TrunkRegistration, Zone, ZoneId, ZoneKind,
 };
 
 use super::{dialplan, leaves_by};
+
+/// RFC 1035 §4.2.
+const DNS_PORT: u16 = 53;
 
 /// The sbc's settings of a checked document. `revision` counts commits.
 #[must_use]
@@ -33,9 +38,17 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
             Some(Registrar {
                 zone: zone_of(&registrar.zone)?,
                 addresses: registrar.addresses.clone(),
-                transport: transport(registrar.transport),
+                named: named(
+                    registrar.named.as_ref(),
+                    registrar.transport,
+                    registrar.tls.is_some(),
+                ),
+                transport: preferred(registrar.transport, registrar.tls.is_some()),
                 large_requests_by_tcp: registrar.large_requests_by_tcp,
-                tls: registrar.tls.as_ref().map(tls),
+                tls: registrar
+                    .tls
+                    .as_ref()
+                    .map(|own| tls(own, registrar.named.as_ref())),
             })
         }),
         trunks: document
@@ -62,18 +75,63 @@ pub fn to_settings(document: &Document, revision: u64) -> Settings {
                 address,
             })
         }),
+        name_servers: name_servers(document)
+            .filter_map(|(zone, address)| {
+                Some(NameServer {
+                    zone: zone_of(&zone.name)?,
+                    address,
+                })
+            })
+            .collect(),
         lab: document.lab,
     }
 }
 
-/// The same transport in the words of the broker.
+/// The same transports in the words of the broker, the preferred one first, at least one. What has a table `tls` is never
+/// reached without TLS, whatever name servers say.
 #[must_use]
-pub const fn transport(reach: Reach) -> Transport {
-    match reach {
-        Reach::Udp => Transport::Udp,
-        Reach::Tcp => Transport::Tcp,
-        Reach::Tls => Transport::Tls,
+pub const fn transports(reach: Reach, tls: bool) -> &'static [Transport] {
+    match (reach, tls) {
+        (Reach::Udp, _) => &[Transport::Udp],
+        (Reach::Tcp, _) => &[Transport::Tcp],
+        (Reach::Tls, _) | (Reach::Naptr, true) => &[Transport::Tls],
+        (Reach::Naptr, false) => &[Transport::Udp, Transport::Tcp],
     }
+}
+
+/// The first of [`transports`].
+const fn preferred(reach: Reach, tls: bool) -> Transport {
+    match transports(reach, tls) {
+        [first, ..] => *first,
+        [] => Transport::Udp,
+    }
+}
+
+/// Name servers that the sbc may ask, each with the zone by which it is reached: none, if no peer is known by name.
+pub(super) fn name_servers(
+    document: &Document,
+) -> impl Iterator<Item = (&appliance_config::Zone, SocketAddr)> {
+    let trunks = document.trunks.iter().map(|trunk| &trunk.named);
+    let registrar = document.sip.registrar.iter().map(|pbx| &pbx.named);
+    let wanted = trunks.chain(registrar).any(Option::is_some);
+    let servers = document.host.dns.iter().filter(move |_| wanted);
+    servers.filter_map(|server| {
+        let mut zones = document.zones.iter();
+        let zone = zones.find(|zone| leaves_by(document, zone, *server))?;
+        Some((zone, SocketAddr::new(*server, DNS_PORT)))
+    })
+}
+
+fn named(named: Option<&appliance_config::Named>, reach: Reach, tls: bool) -> Option<Named> {
+    let named = named?;
+    Some(Named {
+        host: named.host.name.clone(),
+        port: named.host.port,
+        by_naptr: reach == Reach::Naptr,
+        transports: transports(reach, tls).to_vec(),
+        networks: named.networks.clone(),
+        ports: named.ports.clone(),
+    })
 }
 
 fn to_zone(zone: &appliance_config::Zone, id: ZoneId) -> Zone {
@@ -113,9 +171,15 @@ fn listener(listener: &appliance_config::Listener, zone: ZoneId) -> Option<Liste
     })
 }
 
-fn tls(tls: &appliance_config::PeerTls) -> PeerTls {
+/// RFC 5922 §4: without other names a peer that is known by name shows a certificate of that name, not of the hosts that
+/// name servers lead to.
+fn tls(tls: &appliance_config::PeerTls, named: Option<&appliance_config::Named>) -> PeerTls {
+    let names = match (tls.names.as_slice(), named) {
+        ([], Some(named)) => vec![named.host.name.clone()],
+        (names, _) => names.to_vec(),
+    };
     PeerTls {
-        names: tls.names.clone(),
+        names,
         authorities: tls.authorities.clone(),
         certificate: tls.certificate.clone(),
     }
@@ -135,9 +199,10 @@ fn trunk(trunk: &appliance_config::Trunk, zone: ZoneId) -> Trunk {
         name: trunk.name.clone(),
         zone,
         addresses: trunk.addresses.clone(),
-        transport: transport(trunk.transport),
+        named: named(trunk.named.as_ref(), trunk.transport, trunk.tls.is_some()),
+        transport: preferred(trunk.transport, trunk.tls.is_some()),
         large_requests_by_tcp: trunk.large_requests_by_tcp,
-        tls: trunk.tls.as_ref().map(tls),
+        tls: trunk.tls.as_ref().map(|own| tls(own, trunk.named.as_ref())),
         registration,
         policy: dialplan::trunk(&trunk.policy),
     }

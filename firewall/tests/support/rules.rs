@@ -193,6 +193,7 @@ pub(crate) fn settings(revision: u64) -> Settings {
         policies: Vec::new(),
         limits,
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         lab: true,
     }

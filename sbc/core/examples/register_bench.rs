@@ -50,6 +50,7 @@ fn settings() -> Settings {
         registrar: Some(Registrar {
             zone: INTERNAL,
             addresses: PBX.parse().into_iter().collect(),
+            named: None,
             transport: Transport::Udp,
             large_requests_by_tcp: true,
             tls: None,
@@ -59,6 +60,7 @@ fn settings() -> Settings {
         policies: Vec::new(),
         account: Default::default(),
         collector: None,
+        name_servers: Vec::new(),
         limits: Limits {
             calls: 1,
             calls_per_source: 1,

@@ -25,6 +25,7 @@ use crate::{
     message::Messages,
     registration::Registration,
     requests::Purpose,
+    resolve::{Resolver, Who},
     subscription::Subscriptions,
     timers::TimerKey,
     transactions::{self, Event, Owner, Task},
@@ -43,6 +44,7 @@ pub struct Core {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) messages: Messages,
     pub(crate) trunks: TrunkRegistrations,
+    pub(crate) names: Resolver,
     pub(crate) rates: Rates,
     /// Live calls by the source that they count against.
     pub(crate) per_source: BTreeMap<IpAddr, u32>,
@@ -61,6 +63,7 @@ impl Core {
             subscriptions: Subscriptions::default(),
             messages: Messages::default(),
             trunks: TrunkRegistrations::default(),
+            names: Resolver::default(),
             rates: Rates::new(now),
             per_source: BTreeMap::new(),
             stopping: false,
@@ -70,6 +73,7 @@ impl Core {
         core.listen();
         core.trunks.configure(&mut core.cx);
         health::configure(&mut core.cx);
+        core.names.configure(&mut core.cx);
         core
     }
 
@@ -121,6 +125,10 @@ impl Core {
             }
             Input::Stream { connection, bytes } => self.stream(connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(connection),
+            Input::Answer { connection, bytes } => {
+                let moved = self.names.answer(&mut self.cx, connection, bytes);
+                self.moved(&moved);
+            }
             Input::Broker(answer) => self.broker(answer),
             Input::BrokerLost => self.broker_lost(),
             Input::Media(event) => self.media(event),
@@ -231,6 +239,8 @@ impl Core {
             ("dialogs", self.cx.dialogs.len()),
             ("connections", self.cx.connections.len()),
             ("broker_requests", self.cx.requests.len()),
+            ("dns_questions", self.names.len()),
+            ("dns_answers_known", self.names.known()),
             ("call_sources", self.per_source.len()),
             ("calls_in_ledger", self.cx.ledger.len()),
             ("sources", self.rates.len()),
@@ -262,7 +272,8 @@ impl Core {
         self.calls.values().all(Call::is_recorded) && !self.cx.transactions.awaits_answers()
     }
 
-    fn configure(&mut self, settings: Box<Settings>) {
+    fn configure(&mut self, mut settings: Box<Settings>) {
+        self.cx.surroundings.fill(&mut settings);
         if self.cx.settings().registrar != settings.registrar {
             self.registration.registrar_changed(&mut self.cx);
         }
@@ -271,6 +282,22 @@ impl Core {
         self.cx.mediasec.clear();
         self.listen();
         self.trunks.configure(&mut self.cx);
+        health::configure(&mut self.cx);
+        let moved = self.names.configure(&mut self.cx);
+        self.moved(&moved);
+    }
+
+    /// Peers that are known by name are elsewhere now.
+    pub(crate) fn moved(&mut self, moved: &[Who]) {
+        if moved.is_empty() {
+            return;
+        }
+        for who in moved {
+            match who {
+                Who::Registrar => self.registration.registrar_changed(&mut self.cx),
+                Who::Trunk(name) => self.trunks.moved(&mut self.cx, name),
+            }
+        }
         health::configure(&mut self.cx);
     }
 
@@ -323,6 +350,10 @@ impl Core {
                 TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
                 TimerKey::Connection(number) => self.connection_timer(ConnectionId(number)),
                 TimerKey::Listen => self.listen(),
+                TimerKey::Names => {
+                    let moved = self.names.timer(&mut self.cx);
+                    self.moved(&moved);
+                }
                 TimerKey::Sweep => self.sweep(),
             }
             self.settle();
@@ -519,13 +550,13 @@ impl Core {
                 connection,
                 local,
                 peer,
-            } => {
-                if self.cx.requests.answered(id) == Some(Purpose::Collector) {
-                    self.cx.collector_reached(peer, connection);
-                    return;
+            } => match self.cx.requests.answered(id) {
+                Some(Purpose::Collector) => self.cx.collector_reached(peer, connection),
+                Some(Purpose::NameServer) => {
+                    self.names.connected(&mut self.cx, id, connection);
                 }
-                transport::connected(&mut self.cx, id, connection, local, peer);
-            }
+                _ => transport::connected(&mut self.cx, id, connection, local, peer),
+            },
             BrokerAnswer::Done { id } => {
                 if let Some(Purpose::LatchMedia { call }) = self.cx.requests.answered(id)
                     && let Some(call) = self.calls.get_mut(&call)
@@ -576,6 +607,10 @@ impl Core {
             // The lease is gone already; that is what was wanted.
             Purpose::CloseMedia => {}
             Purpose::Collector => self.cx.collector_refused(),
+            Purpose::NameServer => {
+                let moved = self.names.refused(&mut self.cx, id);
+                self.moved(&moved);
+            }
             Purpose::Connect => {
                 use broker_proto::broker::Refusal::{NotConfigured, PeerRefused, System};
                 // Silence is no refusal: a peer that is away is not there by UDP either (RFC 3261 §18.1.1).
@@ -614,6 +649,10 @@ impl Core {
                     }
                 }
                 Purpose::Collector => self.cx.collector_refused(),
+                Purpose::NameServer => {
+                    let moved = self.names.refused(&mut self.cx, id);
+                    self.moved(&moved);
+                }
                 Purpose::Listen(..) | Purpose::RenewMedia { .. } | Purpose::CloseMedia => {}
             }
         }

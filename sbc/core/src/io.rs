@@ -37,7 +37,8 @@ pub enum BrokerAnswer {
         ttl_seconds: u32,
     },
     /// A connection that the core asked for stands; the shell reads from it from now on. Over UDP it is the collector's
-    /// socket, by which `Capture` leaves and nothing comes.
+    /// socket, by which `Capture` leaves and nothing comes, or one to a name server, by which `Ask` leaves and `Answer`
+    /// comes.
     Connected {
         /// Of the request.
         id: RequestId,
@@ -127,6 +128,13 @@ pub enum Input<'a> {
         /// Which.
         connection: ConnectionId,
     },
+    /// A datagram of a name server, by the socket that it was asked by.
+    Answer {
+        /// Name of the socket.
+        connection: ConnectionId,
+        /// Its octets.
+        bytes: &'a [u8],
+    },
     /// The firewall answered.
     Broker(BrokerAnswer),
     /// The channel to the firewall is dead: every request under way is lost and the listeners with it. The next
@@ -172,6 +180,13 @@ pub enum Output {
         /// Name of the socket.
         connection: ConnectionId,
         /// One packet of HEP version 3.
+        bytes: Vec<u8>,
+    },
+    /// Send a question by the lent socket of a name server. Lost ones are asked again.
+    Ask {
+        /// Name of the socket.
+        connection: ConnectionId,
+        /// One DNS message.
         bytes: Vec<u8>,
     },
     /// Ask the firewall.

@@ -13,6 +13,7 @@
 //! | `health` | which addresses of trunks are alive |
 //! | `ledger`, `priority` | limits of zones, trunks and accounts; calls that none stops |
 //! | `target` | what the dial plan (crate `routing`) makes of a call, as places to try |
+//! | [`resolve`] | peers that are known by name: RFC 3263 |
 //! | `transport`, `transactions` | ways for octets to leave; RFC 3261 §17 |
 //! | `event` | what happens, as operators name it |
 //! | `quality` | how media sounded |
@@ -59,6 +60,7 @@ mod priority;
 mod quality;
 mod registration;
 mod requests;
+pub mod resolve;
 mod stream;
 mod stream_leg;
 mod subscription;

@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
     Connect,
     /// A socket to the collector of captured messages.
     Collector,
+    /// A socket for one question to a name server.
+    NameServer,
 }
 
 impl Purpose {
@@ -51,6 +53,7 @@ impl Purpose {
             Self::CloseMedia => "close-media",
             Self::Connect => "connect",
             Self::Collector => "collector",
+            Self::NameServer => "name-server",
         }
     }
 }

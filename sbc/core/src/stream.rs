@@ -28,6 +28,8 @@ impl Core {
 
     pub(crate) fn stream_closed(&mut self, connection: ConnectionId) {
         self.cx.collector_lost(connection);
+        let moved = self.names.lost(&mut self.cx, connection);
+        self.moved(&moved);
         if let Some(flow) = transport::closed(&mut self.cx, connection) {
             self.connection_gone(&flow);
         }

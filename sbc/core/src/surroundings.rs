@@ -6,8 +6,10 @@ use std::{
 };
 
 use broker_proto::settings::{
-    Listener, Origin, Registrar, Settings, Transport, Trunk, Zone, ZoneId, ZoneKind,
+    Listener, Named, Origin, Registrar, Settings, Transport, Trunk, Zone, ZoneId, ZoneKind,
 };
+
+use crate::resolve::{Who, named, selection::Reached};
 
 /// Who a source is by its address alone. Only a live binding can raise a stranger further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,19 @@ pub(crate) enum Peer {
 pub(crate) struct Surroundings {
     settings: Box<Settings>,
     listening: BTreeMap<(ZoneId, Transport, u16), Vec<SocketAddr>>,
+    /// Where peers are that are known by name.
+    reached: BTreeMap<Who, Place>,
+}
+
+/// Where a peer is that is known by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// What was looked for.
+    pub(crate) zone: ZoneId,
+    pub(crate) named: Named,
+    pub(crate) reached: Reached,
+    /// Its addresses in the order that was drawn: registrations keep to it, calls draw one each.
+    pub(crate) drawn: Vec<SocketAddr>,
 }
 
 impl Surroundings {
@@ -33,6 +48,7 @@ impl Surroundings {
         Self {
             settings,
             listening: BTreeMap::new(),
+            reached: BTreeMap::new(),
         }
     }
 
@@ -40,12 +56,101 @@ impl Surroundings {
         &self.settings
     }
 
-    /// Take new settings; listeners that are no longer configured are forgotten.
-    pub(crate) fn replace(&mut self, settings: Box<Settings>) {
+    /// Take new settings; listeners and names that are no longer configured are forgotten.
+    pub(crate) fn replace(&mut self, mut settings: Box<Settings>) {
+        self.reached.retain(|who, place| {
+            named(&settings).any(|(have, zone, name)| {
+                have == *who && zone == place.zone && *name == place.named
+            })
+        });
+        self.fill(&mut settings);
         self.settings = settings;
         let configured = &self.settings.listeners;
         self.listening
             .retain(|name, _| configured.iter().any(|listener| key(listener) == *name));
+    }
+
+    /// Put in what name servers said, for peers that these settings know by the same name.
+    pub(crate) fn fill(&self, settings: &mut Settings) {
+        let known = |who: &Who, zone: ZoneId, name: &Option<Named>| {
+            let place = self.reached.get(who)?;
+            (zone == place.zone && name.as_ref() == Some(&place.named)).then_some(place)
+        };
+        if let Some(registrar) = &mut settings.registrar
+            && let Some(place) = known(&Who::Registrar, registrar.zone, &registrar.named)
+        {
+            registrar.addresses.clone_from(&place.drawn);
+            registrar.transport = place.reached.transport;
+        }
+        for trunk in &mut settings.trunks {
+            let who = Who::Trunk(trunk.name.clone());
+            if let Some(place) = known(&who, trunk.zone, &trunk.named) {
+                trunk.addresses.clone_from(&place.drawn);
+                trunk.transport = place.reached.transport;
+            }
+        }
+    }
+
+    /// Whether a trunk or the PBX is known by name.
+    pub(crate) fn is_by_name(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Registrar => self.registrar().is_some_and(|pbx| pbx.named.is_some()),
+            Peer::Trunk(index) => self.trunk(index).is_some_and(|trunk| trunk.named.is_some()),
+            Peer::Stranger | Peer::Internal => false,
+        }
+    }
+
+    /// Where a peer is that is known by name.
+    pub(crate) fn reached(&self, who: &Who) -> Option<&Reached> {
+        self.reached.get(who).map(|place| &place.reached)
+    }
+
+    /// A peer is there from now on, or nowhere. True if that is news.
+    pub(crate) fn reach(&mut self, who: &Who, found: Option<Place>) -> bool {
+        if self.reached.get(who) == found.as_ref() {
+            return false;
+        }
+        let mut settings = self.settings.clone();
+        match found {
+            Some(found) => {
+                self.reached.insert(who.clone(), found);
+            }
+            None => {
+                self.reached.remove(who);
+                match who {
+                    Who::Registrar => {
+                        if let Some(registrar) = &mut settings.registrar {
+                            registrar.addresses.clear();
+                        }
+                    }
+                    Who::Trunk(name) => {
+                        let trunks = settings.trunks.iter_mut();
+                        trunks
+                            .filter(|trunk| trunk.name == *name)
+                            .for_each(|trunk| trunk.addresses.clear());
+                    }
+                }
+            }
+        }
+        self.fill(&mut settings);
+        self.settings = settings;
+        true
+    }
+
+    /// Addresses of a trunk in the order in which a call tries them; those of one known by name by the weights that its
+    /// name servers gave them (RFC 2782). `draw` gives a number below its argument.
+    pub(crate) fn in_order(
+        &self,
+        index: usize,
+        draw: &mut dyn FnMut(u64) -> u64,
+    ) -> Vec<SocketAddr> {
+        let Some(trunk) = self.trunk(index) else {
+            return Vec::new();
+        };
+        match self.reached(&Who::Trunk(trunk.name.clone())) {
+            Some(reached) => reached.order(draw),
+            None => trunk.addresses.clone(),
+        }
     }
 
     /// The firewall lent a listener's sockets.
@@ -153,17 +258,15 @@ impl Surroundings {
 
     /// Who a source is by zone and address.
     pub(crate) fn peer(&self, zone: ZoneId, address: IpAddr) -> Peer {
-        if self
-            .registrar()
-            .is_some_and(|registrar| registrar.zone == zone && has(&registrar.addresses, address))
-        {
+        if self.registrar().is_some_and(|registrar| {
+            registrar.zone == zone && has(&registrar.addresses, &registrar.named, address)
+        }) {
             return Peer::Registrar;
         }
-        if let Some(index) = self
-            .settings
-            .trunks
-            .iter()
-            .position(|trunk| trunk.zone == zone && has(&trunk.addresses, address))
+        if let Some(index) =
+            self.settings.trunks.iter().position(|trunk| {
+                trunk.zone == zone && has(&trunk.addresses, &trunk.named, address)
+            })
         {
             return Peer::Trunk(index);
         }
@@ -223,8 +326,13 @@ const fn key(listener: &Listener) -> (ZoneId, Transport, u16) {
     (listener.zone, listener.transport, listener.port)
 }
 
-fn has(addresses: &[SocketAddr], address: IpAddr) -> bool {
-    addresses.iter().any(|known| known.ip() == address)
+/// Whether an address is a peer's. One known by name is told apart by its networks alone: no name server can make anybody
+/// a carrier.
+fn has(addresses: &[SocketAddr], named: &Option<Named>, address: IpAddr) -> bool {
+    match named {
+        Some(named) => named.covers(address),
+        None => addresses.iter().any(|known| known.ip() == address),
+    }
 }
 
 #[cfg(test)]

@@ -230,8 +230,11 @@ pub(crate) fn find(
         Goal::Registrar { called, calling } => to_registrar(cx, calling, called),
         Goal::Trunks(tries) => {
             let tries = tries.iter();
-            let all = tries.flat_map(|one| to_trunk(cx, one, spared || way.emergency));
-            all.collect()
+            let mut all = VecDeque::new();
+            for one in tries {
+                all.extend(to_trunk(cx, one, spared || way.emergency));
+            }
+            all
         }
         Goal::Binding { user, calling } => {
             if !bindings.has_user(user) {
@@ -344,20 +347,23 @@ pub(crate) fn to_registrar(cx: &Context, calling: &str, number: &str) -> VecDequ
         .collect()
 }
 
-fn to_trunk(cx: &Context, one: &TrunkTry, spared: bool) -> Vec<Target> {
+fn to_trunk(cx: &mut Context, one: &TrunkTry, spared: bool) -> Vec<Target> {
     let (index, calling, number) = (one.index, &one.calling, &one.called);
+    let identity = &mut cx.identity;
+    let mut draw = |bound| identity.number().checked_rem(bound).unwrap_or(0);
+    let addresses = cx.surroundings.in_order(index, &mut draw);
+    let cx = &*cx;
     let Some(trunk) = cx.surroundings.trunk(index) else {
         return Vec::new();
     };
     let (zone, transport) = (trunk.zone, trunk.transport);
     let up = |address: &&SocketAddr| cx.health.is_up(&trunk.name, **address);
     // A cry for help tries what seems dead too, after the rest.
-    let dead = trunk
-        .addresses
-        .iter()
-        .filter(|address| spared && !up(address));
-    trunk
-        .addresses
+    let dead = addresses.iter().filter(|address| spared && !up(address));
+    // RFC 3261 §8.1.1.1: who is known by name is called by it, wherever it is.
+    let named = trunk.named.as_ref();
+    let named = named.and_then(|named| Some((Host::parse_text(&named.host).ok()?, named)));
+    addresses
         .iter()
         .filter(up)
         .chain(dead)
@@ -368,11 +374,16 @@ fn to_trunk(cx: &Context, one: &TrunkTry, spared: bool) -> Vec<Target> {
         })
         .filter_map(|hop| {
             let own = transport::own_address(cx, &hop)?;
-            let mut uri = user_at(number, Host::Address(hop.peer().ip()));
-            if hop.peer().port() != 5060 {
-                uri = uri.with_port(hop.peer().port());
+            let (host, port, chosen) = match &named {
+                Some((host, named)) => (host.clone(), named.port, named.by_naptr),
+                None => (hop.peer().ip().into(), Some(hop.peer().port()), false),
+            };
+            let mut uri = user_at(number, host);
+            if let Some(port) = port.filter(|port| *port != 5060) {
+                uri = uri.with_port(port);
             }
             match transport {
+                _ if chosen => {}
                 Transport::Tcp => uri = uri.with_param("transport", "tcp"),
                 Transport::Tls => uri = uri.with_param("transport", "tls"),
                 Transport::Udp | Transport::Ws | Transport::Wss => {}

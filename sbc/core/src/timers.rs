@@ -26,6 +26,8 @@ pub(crate) enum TimerKey {
     Connection(u64),
     /// A listener that was refused is asked for again.
     Listen,
+    /// Names are looked up again, or a name server took too long.
+    Names,
     /// Old entries of the rate tables go.
     Sweep,
 }

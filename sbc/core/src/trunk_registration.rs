@@ -135,6 +135,17 @@ impl TrunkRegistrations {
         }
     }
 
+    /// A carrier that is known by name is elsewhere now: it is told there where we are.
+    pub(crate) fn moved(&mut self, cx: &mut Context, trunk: &str) {
+        let mut states = self.states.iter_mut();
+        if let Some((index, state)) = states.find(|(_, state)| state.trunk == trunk) {
+            state.address = 0;
+            state.failed_addresses = 0;
+            let at = cx.now + NEXT_ADDRESS;
+            cx.timers.set(TimerKey::TrunkRegistration(*index), at);
+        }
+    }
+
     /// It is time to register.
     pub(crate) fn timer(&mut self, cx: &mut Context, index: usize) {
         if let Some(state) = self.states.get_mut(&index) {

@@ -18,6 +18,7 @@ use super::{
     Shared, Task,
     adoption::Adoption,
     connection::{Connection, Origin},
+    names::NameSocket,
     shell::{Peer, log},
     udp::UdpListener,
 };
@@ -262,7 +263,13 @@ fn connected<E: Engine + 'static>(
         shared.borrow_mut().handle(Input::Broker(answer));
     };
     if asked.transport == Transport::Udp {
-        return match start_collector(shared, descriptors) {
+        let names = shared.borrow().is_name_server(asked.zone, peer);
+        let started = if names {
+            start_question(shared, descriptors)
+        } else {
+            start_collector(shared, descriptors)
+        };
+        return match started {
             Ok(connection) => {
                 let answer = BrokerAnswer::Connected {
                     id,
@@ -296,7 +303,19 @@ fn connected<E: Engine + 'static>(
     }
 }
 
-/// Over UDP there is one thing that the core connects to.
+/// A socket for one question to a name server.
+fn start_question<E: Engine + 'static>(
+    shared: &Shared<E>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<sbc_core::ConnectionId, SocketError> {
+    let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| SocketError::Count)?;
+    let id = shared.borrow_mut().name_connection();
+    let socket = NameSocket::start(shared, id, descriptor)?;
+    shared.borrow_mut().questions.insert(id, socket);
+    Ok(id)
+}
+
+/// Over UDP the core connects to nothing else but name servers.
 fn start_collector<E: Engine>(
     shared: &Shared<E>,
     descriptors: Vec<OwnedFd>,

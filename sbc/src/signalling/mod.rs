@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`shell`] | the core and everything that it may use |
 //! | [`udp`] | SIP listeners over UDP |
+//! | [`names`] | questions to name servers |
 //! | [`connection`] | SIP connections |
 //! | [`secure`] | their TLS and WebSocket, certificates |
 //! | [`broker`] | answers of the firewall and their descriptors |
@@ -13,6 +14,7 @@
 mod adoption;
 pub mod broker;
 pub mod connection;
+pub mod names;
 pub mod peers;
 pub mod secure;
 pub mod shell;

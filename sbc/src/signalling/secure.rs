@@ -12,7 +12,7 @@ use broker_proto::{
     broker::Refusal,
     journal::Severity,
     keyholder::{FromKeyholder, ToKeyholder},
-    settings::{Settings, Transport, ZoneId},
+    settings::{Named, Settings, Transport, ZoneId},
 };
 use rustls::{SignatureScheme, pki_types::CertificateDer};
 use sbc_core::{BrokerAnswer, ConnectionId, Input};
@@ -61,6 +61,8 @@ pub(super) struct Secure {
     terms: BTreeMap<(ZoneId, Transport, u16), Arc<Terms>>,
     /// Addresses of trunks and PBX.
     peers: BTreeSet<(ZoneId, IpAddr)>,
+    /// Those of them that are known by name.
+    named: Vec<(ZoneId, Named)>,
     asked: BTreeMap<u32, String>,
     last: u32,
     lines: u32,
@@ -75,6 +77,7 @@ impl Secure {
             settings: None,
             terms: BTreeMap::new(),
             peers: BTreeSet::new(),
+            named: Vec::new(),
             asked: BTreeMap::new(),
             last: 0,
             lines: LINES,
@@ -83,7 +86,10 @@ impl Secure {
 
     /// Whether a source is a trunk or the PBX.
     pub(super) fn is_peer(&self, zone: ZoneId, address: IpAddr) -> bool {
-        self.peers.contains(&(zone, address.to_canonical()))
+        let address = address.to_canonical();
+        let mut named = self.named.iter();
+        self.peers.contains(&(zone, address))
+            || named.any(|(in_zone, named)| *in_zone == zone && named.covers(address))
     }
 
     /// Another second's worth of lines.
@@ -149,6 +155,12 @@ impl Secure {
         self.peers = trunks
             .chain(pbx)
             .flat_map(|(zone, addresses)| addresses.iter().map(move |peer| (zone, peer.ip())))
+            .collect();
+        let trunks = settings.trunks.iter().map(|t| (t.zone, &t.named));
+        let pbx = settings.registrar.iter().map(|r| (r.zone, &r.named));
+        self.named = trunks
+            .chain(pbx)
+            .filter_map(|(zone, named)| Some((zone, named.clone()?)))
             .collect();
         self.contexts.rebuild(settings);
         self.settings = Some(Box::new(settings.clone()));

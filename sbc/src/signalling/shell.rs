@@ -11,7 +11,7 @@ use broker_proto::{
     RequestId,
     broker::{Flow, Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
-    settings::{Limits, Settings, Transport, ZoneId},
+    settings::{Limits, NameServer, Settings, Transport, ZoneId},
     status::{CallInfo, LadderStep},
 };
 use sbc_core::{BrokerAnswer, ConnectionId, Input, Output};
@@ -22,6 +22,7 @@ use super::{
     Task,
     adoption::Adoption,
     connection::Connection,
+    names::NameSocket,
     secure::Secure,
     udp::UdpListener,
     unproved::{Standing, Unproved},
@@ -86,6 +87,7 @@ pub(super) struct ShellCounters {
     pub(super) records_lost: u64,
     pub(super) broker_lost: u64,
     pub(super) captures_unsent: u64,
+    pub(super) questions_unsent: u64,
 }
 
 /// The state of the signalling thread.
@@ -101,6 +103,9 @@ pub struct Shell<E> {
     pub(super) unproved: Unproved,
     /// The socket to the collector of captured messages.
     pub(super) collector: Option<(ConnectionId, UdpSocket)>,
+    /// Sockets to name servers, one for each question under way.
+    pub(super) questions: BTreeMap<ConnectionId, NameSocket>,
+    name_servers: Vec<NameServer>,
     next_connection: u64,
     pub(super) secure: Secure,
     pub(super) asked: BTreeMap<RequestId, Asked>,
@@ -139,6 +144,8 @@ impl<E: Engine> Shell<E> {
             connections: BTreeMap::new(),
             unproved: Unproved::default(),
             collector: None,
+            questions: BTreeMap::new(),
+            name_servers: Vec::new(),
             next_connection: 0,
             secure,
             asked: BTreeMap::new(),
@@ -169,6 +176,7 @@ impl<E: Engine> Shell<E> {
     pub(super) fn configure(&mut self, settings: Box<Settings>) {
         let now = Instant::now();
         self.limits = Some(settings.limits);
+        self.name_servers.clone_from(&settings.name_servers);
         self.secure(&settings);
         self.listeners.retain(|local, listener| {
             let configured = settings.listeners.iter().any(|wanted| {
@@ -228,6 +236,12 @@ impl<E: Engine> Shell<E> {
         let done = self.engine.as_mut().is_some_and(|engine| engine.reset(now));
         self.drain(now);
         done
+    }
+
+    /// Whether a UDP connection leads to a name server; otherwise it is the collector's.
+    pub(super) fn is_name_server(&self, zone: ZoneId, peer: SocketAddr) -> bool {
+        let mut servers = self.name_servers.iter();
+        servers.any(|server| server.zone == zone && server.address == peer)
     }
 
     /// A name for a connection.
@@ -314,6 +328,7 @@ impl<E: Engine> Shell<E> {
                 ("journal_records_lost_total", own.records_lost),
                 ("broker_lost_total", own.broker_lost),
                 ("hep_unsent_total", own.captures_unsent),
+                ("dns_questions_unsent_total", own.questions_unsent),
                 ("media_leases", self.leases.len() as u64),
             ]
             .map(|(name, count)| (name.to_owned(), count)),
@@ -377,8 +392,14 @@ impl<E: Engine> Shell<E> {
                 }
                 self.counters.captures_unsent += u64::from(!matches!(sent, Some(Ok(_))));
             }
+            Output::Ask { connection, bytes } => {
+                let socket = self.questions.get(&connection);
+                let sent = socket.is_some_and(|socket| socket.send(&bytes));
+                self.counters.questions_unsent += u64::from(!sent);
+            }
             Output::CloseStream { connection } => {
                 self.collector.take_if(|(have, _)| *have == connection);
+                self.questions.remove(&connection);
                 if self
                     .connections
                     .get_mut(&connection)

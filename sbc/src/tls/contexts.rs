@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use broker_proto::settings::{Listener, PeerTls, Settings, Transport, ZoneId};
+use broker_proto::settings::{Listener, Named, PeerTls, Settings, Transport, ZoneId};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, ServerConnection,
     crypto::CryptoProvider,
@@ -64,10 +64,17 @@ pub struct Contexts {
     /// For the trunk of that index.
     closed: BTreeMap<(Name, usize), Arc<ServerConfig>>,
     trunks: BTreeMap<(ZoneId, IpAddr), usize>,
-    outward: BTreeMap<(ZoneId, SocketAddr), (Arc<ClientConfig>, ServerName<'static>)>,
+    outward: BTreeMap<(ZoneId, SocketAddr), Outward>,
     /// Of a listener, with the names of its certificates; sessions live on through a commit that leaves them as they are.
     sessions: BTreeMap<Name, (Vec<Leaf>, Arc<Sessions>)>,
+    /// Trunks that are known by name, by their index, and where they may be.
+    named_trunks: Vec<(ZoneId, Named, usize)>,
+    /// The same for connections to them and to the PBX.
+    named_outward: Vec<(ZoneId, Named, Outward)>,
 }
+
+/// A handshake that we begin, and with whom.
+type Outward = (Arc<ClientConfig>, ServerName<'static>);
 
 impl Contexts {
     /// None yet.
@@ -82,6 +89,8 @@ impl Contexts {
             trunks: BTreeMap::new(),
             outward: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            named_trunks: Vec::new(),
+            named_outward: Vec::new(),
         }
     }
 
@@ -114,6 +123,10 @@ impl Contexts {
                 let hosts = trunk.addresses.iter().map(SocketAddr::ip);
                 hosts.map(move |host| ((trunk.zone, host), index))
             })
+            .collect();
+        let named = settings.trunks.iter().enumerate();
+        self.named_trunks = named
+            .filter_map(|(index, trunk)| Some((trunk.zone, trunk.named.clone()?, index)))
             .collect();
         for listener in settings
             .listeners
@@ -151,7 +164,23 @@ impl Contexts {
             .filter(|(_, transport, _, _)| transport.is_secure())
             .filter_map(|(zone, _, addresses, tls)| Some((zone, addresses, tls.as_ref()?)))
             .flat_map(|(zone, addresses, tls)| addresses.iter().map(move |peer| (zone, *peer, tls)))
-            .filter_map(|(zone, peer, tls)| Some(((zone, peer), self.to_peer(tls, peer)?)))
+            .filter_map(|(zone, peer, tls)| {
+                Some(((zone, peer), self.to_peer(tls, Some(peer.ip()))?))
+            })
+            .collect();
+        let trunks = settings.trunks.iter().map(|t| (t.zone, &t.named, &t.tls));
+        let pbx = settings
+            .registrar
+            .iter()
+            .map(|r| (r.zone, &r.named, &r.tls));
+        self.named_outward = trunks
+            .chain(pbx)
+            .filter_map(|(zone, named, tls)| {
+                let named = named.as_ref()?;
+                // RFC 5922 §4: whatever address it has, it shows the certificate of its name.
+                let outward = self.to_peer(tls.as_ref()?, None)?;
+                Some((zone, named.clone(), outward))
+            })
             .collect();
     }
 
@@ -166,7 +195,13 @@ impl Contexts {
         peer: IpAddr,
     ) -> Result<Arc<ServerConfig>, NoContext> {
         let name = (zone, transport, port);
-        let context = match self.trunks.get(&(zone, peer.to_canonical())) {
+        let peer = peer.to_canonical();
+        let by_name = || {
+            let mut named = self.named_trunks.iter();
+            let found = named.find(|(at, named, _)| *at == zone && named.covers(peer));
+            found.map(|(_, _, index)| index)
+        };
+        let context = match self.trunks.get(&(zone, peer)).or_else(by_name) {
             Some(index) => self
                 .closed
                 .get(&(name, *index))
@@ -180,13 +215,15 @@ impl Contexts {
     ///
     /// # Errors
     /// `NotConfigured`.
-    pub fn connect(
-        &self,
-        zone: ZoneId,
-        peer: SocketAddr,
-    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), NoContext> {
+    pub fn connect(&self, zone: ZoneId, peer: SocketAddr) -> Result<Outward, NoContext> {
+        let by_name = || {
+            let mut named = self.named_outward.iter();
+            let found = named.find(|(at, named, _)| *at == zone && named.allows(peer));
+            found.map(|(_, _, outward)| outward)
+        };
         self.outward
             .get(&(zone, peer))
+            .or_else(by_name)
             .cloned()
             .ok_or(NoContext::NotConfigured)
     }
@@ -273,13 +310,9 @@ impl Contexts {
         Some(Arc::new(config))
     }
 
-    fn to_peer(
-        &self,
-        tls: &PeerTls,
-        peer: SocketAddr,
-    ) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
-        let verifier = self.verifier(tls, [peer.ip()].into_iter())?;
-        let names = names(tls, [peer.ip()].into_iter());
+    fn to_peer(&self, tls: &PeerTls, peer: Option<IpAddr>) -> Option<Outward> {
+        let verifier = self.verifier(tls, peer.into_iter())?;
+        let names = names(tls, peer.into_iter());
         let server_name = names.first()?.server_name()?;
         let shown = tls
             .certificate

@@ -357,6 +357,7 @@ pub fn settings() -> Settings {
         routes: Vec::new(),
         policies: Vec::new(),
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

@@ -88,6 +88,7 @@ fn trunk(settings: &mut Settings) {
         name: "trunk".into(),
         zone: ZoneId(0),
         addresses: vec!["127.0.0.1:5061".parse().unwrap()],
+        named: None,
         transport: Transport::Tls,
         large_requests_by_tcp: true,
         tls: Some(PeerTls {

@@ -316,6 +316,7 @@ pub(super) fn settings() -> Settings {
         registrar: Some(Registrar {
             zone: ZoneId(1),
             addresses: vec![SocketAddr::from((CALLEE, SIP))],
+            named: None,
             transport: Transport::Udp,
             large_requests_by_tcp: true,
             tls: None,
@@ -324,6 +325,7 @@ pub(super) fn settings() -> Settings {
             name: "trunk".to_owned(),
             zone: ZoneId(0),
             addresses: vec![SocketAddr::from((CALLER, SIP))],
+            named: None,
             transport: Transport::Udp,
             large_requests_by_tcp: true,
             tls: None,
@@ -346,6 +348,7 @@ pub(super) fn settings() -> Settings {
         }],
         policies: Vec::new(),
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

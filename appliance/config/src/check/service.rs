@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use ipnet::IpNet;
+
 use super::{
     Known,
     network::{everybody, not_a_host},
@@ -12,6 +14,7 @@ use super::{
 use crate::{
     document::Document,
     error::say,
+    named::Named,
     sip::{Listener, PeerTls, Service, Transport},
     table::Report,
     zone::{Zone, ZoneKind},
@@ -159,6 +162,7 @@ fn tls_of(document: &Document, listener: &Listener, path: &str, report: &mut Rep
 
 fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
     let mut seen: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut nets: Vec<(IpNet, String)> = Vec::new();
     if let Some(registrar) = &document.sip.registrar {
         let path = "sip.registrar";
         transport(registrar.transport, registrar.tls.as_ref(), path, report);
@@ -189,6 +193,9 @@ fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
             &mut seen,
             report,
         );
+        if let Some(named) = &registrar.named {
+            named_peer(document, zone, named, path, &mut nets, report);
+        }
     }
     let mut names: BTreeMap<&str, ()> = BTreeMap::new();
     for (index, trunk) in document.trunks.iter().enumerate() {
@@ -222,6 +229,9 @@ fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
             );
         }
         endpoints(document, zone, &trunk.addresses, path, &mut seen, report);
+        if let Some(named) = &trunk.named {
+            named_peer(document, zone, named, path, &mut nets, report);
+        }
         if let Some(registration) = &trunk.registration
             && !(30..=86_400).contains(&registration.interval_seconds)
         {
@@ -232,6 +242,107 @@ fn peers(document: &Document, known: &Known, report: &mut Report<'_>) {
                     "muss zwischen 30 und 86400 liegen"
                 ),
             );
+        }
+    }
+    for (address, other) in &seen {
+        let mut nets = nets.iter();
+        if let Some((network, path)) =
+            nets.find(|(network, path)| network.contains(address) && path != other)
+        {
+            let line = report.place(other);
+            report.error(
+                &format!("{path}.networks"),
+                say!(
+                    "{network} holds {address} of `{other}` (line {line}); requests from it could not be told apart",
+                    "in {network} liegt {address} von `{other}` (Zeile {line}); Anfragen von dort wären nicht zu unterscheiden"
+                ),
+            );
+        }
+    }
+}
+
+/// A peer that is known by name: somebody can be asked, and its networks are few, within reach and nobody else's.
+fn named_peer(
+    document: &Document,
+    zone: Option<&Zone>,
+    named: &Named,
+    path: &str,
+    nets: &mut Vec<(IpNet, String)>,
+    report: &mut Report<'_>,
+) {
+    // After another offence the list may be empty because it could not be read.
+    if document.host.dns.is_empty() && report.is_clean() {
+        report.error(
+            &format!("{path}.host"),
+            say!(
+                "nobody can be asked for a name: host.dns lists no name server",
+                "niemand kann nach einem Namen gefragt werden: host.dns nennt keinen Nameserver"
+            ),
+        );
+    }
+    if named.ports.contains(&0) {
+        report.error(
+            &format!("{path}.ports"),
+            say!("0 is no port", "0 ist kein Port"),
+        );
+    }
+    for (index, network) in named.networks.iter().enumerate() {
+        let key = format!("{path}.networks[{index}]");
+        // Wider ones bound nothing.
+        let least = if network.addr().is_ipv6() { 32 } else { 16 };
+        if network.prefix_len() < least {
+            report.error(
+                &key,
+                say!(
+                    "{network} is too wide to tell the peer from others; at least /{least}",
+                    "{network} ist zu weit, um die Gegenstelle von anderen zu unterscheiden; mindestens /{least}"
+                ),
+            );
+            continue;
+        }
+        let overlaps = |other: &IpNet| {
+            other.prefix_len() > 0
+                && (other.contains(&network.network()) || network.contains(&other.network()))
+        };
+        let mut others = nets.iter();
+        if let Some((_, other)) = others.find(|(other, name)| overlaps(other) && name != path) {
+            let line = report.place(other);
+            report.error(
+                &key,
+                say!(
+                    "{network} is shared with `{other}` (line {line}); requests from there could not be told apart",
+                    "{network} teilt sich die Gegenstelle mit `{other}` (Zeile {line}); Anfragen von dort wären nicht zu unterscheiden"
+                ),
+            );
+            continue;
+        }
+        nets.push((*network, path.to_owned()));
+        let own = document.own_addresses();
+        let host = network.hosts().find(|host| !own.contains(host));
+        let (Some(zone), Some(host)) = (zone, host) else {
+            continue;
+        };
+        if let Some(sentence) = not_a_host(host, None) {
+            report.error(&key, sentence);
+            continue;
+        }
+        let elsewhere = document
+            .zones
+            .iter()
+            .filter(|other| other.name != zone.name)
+            .find(|other| other.networks().iter().any(overlaps));
+        match elsewhere {
+            Some(other) => {
+                let (name, other) = (&zone.name, &other.name);
+                report.error(
+                    &key,
+                    say!(
+                        "{network} lies in zone `{other}`, not in `{name}`",
+                        "{network} liegt in Zone `{other}`, nicht in `{name}`"
+                    ),
+                );
+            }
+            None => reach(document, zone, host, &key, report),
         }
     }
 }

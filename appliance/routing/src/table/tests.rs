@@ -56,6 +56,7 @@ fn trunk(name: &str, form: Option<NumberForm>) -> Trunk {
         name: name.into(),
         zone: ZoneId(0),
         addresses: vec!["192.0.2.1:5060".parse().unwrap()],
+        named: None,
         transport: Transport::Udp,
         large_requests_by_tcp: true,
         registration: None,
@@ -129,6 +130,7 @@ fn settings(routes: Vec<Route>) -> Settings {
         registrar: Some(Registrar {
             zone: ZoneId(1),
             addresses: vec!["10.0.0.1:5060".parse().unwrap()],
+            named: None,
             transport: Transport::Udp,
             large_requests_by_tcp: true,
             tls: None,
@@ -142,6 +144,7 @@ fn settings(routes: Vec<Route>) -> Settings {
         account: Caps::default(),
         policies: Vec::new(),
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         limits: Limits {
             calls: 1,

@@ -60,6 +60,7 @@ pub(super) fn settings(revision: u64) -> Box<Settings> {
         policies: Vec::new(),
         limits,
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         lab: true,
     })

@@ -1,6 +1,7 @@
 //! Listeners, the connections that arrive at them, and connections to configured far ends.
 
 use super::*;
+use crate::broker::fake::named_permissions;
 
 #[test]
 fn a_bad_rtcp_flow_of_a_pair_is_refused_and_of_a_single_socket_ignored() {
@@ -243,6 +244,27 @@ fn a_tcp_connection_is_lent_when_it_stands_and_refused_when_it_fails_or_takes_to
     house.broker.request(house.now, Role::Sbc, &connect);
     assert!(house.messages().is_empty());
     assert_eq!(house.pass(5000), [refused(Refusal::System)]);
+}
+
+#[test]
+fn a_question_to_a_name_server_has_a_socket_of_its_own_with_a_mark_of_its_own() {
+    let mut house = House::with(named_permissions());
+    let connect = |peer_at: &str| ToBroker::Connect {
+        id: ID,
+        zone: EXTERNAL,
+        transport: Transport::Udp,
+        peer: peer(peer_at),
+    };
+    let marks = ["198.51.100.53:53", "198.51.100.77:5060"].map(|far| {
+        let (answer, sockets) = house.ask(Role::Sbc, connect(far));
+        assert!(matches!(answer, FromBroker::Connected { .. }), "{answer:?}");
+        sockets[0].binding.mark
+    });
+    assert_eq!(marks, [mark::CONNECT_NAMES, mark::CONNECT_SIP]);
+    assert_eq!(
+        house.ask_sbc(connect("198.51.100.77:53")),
+        refused(Refusal::PeerOutsidePolicy)
+    );
 }
 
 #[test]

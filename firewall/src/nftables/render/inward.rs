@@ -151,7 +151,7 @@ fn listen(builder: &mut Builder<'_>, zone: &Zone) {
         rules.extend(
             sip_peers(zone, v6)
                 .iter()
-                .map(|peer| format!("{ip} saddr {peer} goto listen_peer/{name}")),
+                .map(|peer| format!("{ip} saddr {} goto listen_peer/{name}", plain(peer))),
         );
     }
     let grey = builder.refuse(Reason::GreyRate, name);
@@ -335,9 +335,18 @@ pub(super) fn ports(
         .into_iter()
 }
 
+/// A network as nft prints it: one address without its length.
+fn plain(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
 /// Sources that limits per source do not count: the allow-list, trunks and PBX.
 fn exempt(zone: &Zone, v6: bool) -> Vec<IpNet> {
-    let peers = sip_peers(zone, v6).into_iter().map(Into::into);
+    let peers = sip_peers(zone, v6).into_iter();
     disjoint(of_family(&zone.allow_list, v6).chain(peers))
 }
 

@@ -256,15 +256,16 @@ const fn family(v6: bool) -> (&'static str, char) {
     if v6 { ("ip6", '6') } else { ("ip", '4') }
 }
 
-/// Addresses of the sbc's configured far ends of one family, each once.
-fn sip_peers(zone: &Zone, v6: bool) -> Vec<core::net::IpAddr> {
+/// Where the sbc's configured far ends of one family are, each once: addresses, and networks of those that are known by name.
+fn sip_peers(zone: &Zone, v6: bool) -> Vec<IpNet> {
     let peers = zone
         .peers
         .iter()
         .filter(|peer| peer.role == broker_proto::Role::Sbc);
-    let addresses: BTreeSet<_> = peers
-        .map(|peer| peer.address.ip())
-        .filter(|ip| ip.is_ipv6() == v6)
-        .collect();
-    addresses.into_iter().collect()
+    let peers = peers.map(|peer| IpNet::from(peer.address.ip()));
+    let named = zone.named.iter().flat_map(|named| &named.networks);
+    let all: BTreeSet<IpNet> = peers.chain(named.copied()).collect();
+    all.into_iter()
+        .filter(|network| matches!(network, IpNet::V6(_)) == v6)
+        .collect()
 }

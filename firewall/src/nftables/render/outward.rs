@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use broker_proto::Role;
 
-use super::{Builder, family, inward::ports};
+use super::{Builder, family, inward::ports, of_family};
 use crate::{
     nftables::names::mark,
     policy::{Protocol, Reason, Zone},
@@ -97,9 +97,14 @@ fn output(builder: &mut Builder<'_>, zone: &Zone) {
         "meta mark {:#x} goto out_management/{name}",
         mark::LISTEN_MANAGEMENT
     ));
-    let connecting = [(mark::CONNECT_SIP, "sip"), (mark::CONNECT_TIME, "time")];
+    let mut connecting = vec![(mark::CONNECT_SIP, "sip"), (mark::CONNECT_TIME, "time")];
+    if !zone.name_servers.is_empty() {
+        connecting.push((mark::CONNECT_NAMES, "names"));
+    }
     rules.extend(
-        connecting.map(|(mark, class)| format!("meta mark {mark:#x} goto connect_{class}/{name}")),
+        connecting
+            .into_iter()
+            .map(|(mark, class)| format!("meta mark {mark:#x} goto connect_{class}/{name}")),
     );
     rules.push(builder.refuse(Reason::EgressUnmarked, name));
     builder.chain(format!("output/{name}"), "", rules);
@@ -116,6 +121,8 @@ fn listeners(builder: &mut Builder<'_>, zone: &Zone) {
         for v6 in [false, true] {
             let (ip, digit) = family(v6);
             let peers = far_ends(zone, Role::Sbc, Protocol::Udp, v6);
+            let named = named_ends(zone, Protocol::Udp, v6);
+            let peers = peers.chain(named);
             rules.extend(peers.map(|peer| format!("udp sport {port} {peer} accept")));
             phones.push(format!(
                 "udp sport {port} {ip} saddr . udp sport . {ip} daddr . udp dport @sip_flow{digit} accept"
@@ -137,11 +144,40 @@ fn connecting(builder: &mut Builder<'_>, zone: &Zone) {
                 rules.extend(
                     far_ends(zone, role, protocol, v6).map(|peer| format!("{peer} accept")),
                 );
+                if role == Role::Sbc {
+                    let named = named_ends(zone, protocol, v6);
+                    rules.extend(named.map(|peer| format!("{peer} accept")));
+                }
             }
         }
         rules.push(builder.refuse(Reason::EgressConnect, name));
         builder.chain(format!("connect_{class}/{name}"), "", rules);
     }
+    if !zone.name_servers.is_empty() {
+        let servers = zone.name_servers.iter().map(|server| {
+            let (ip, _) = family(server.is_ipv6());
+            let (address, port) = (server.ip(), server.port());
+            format!("{ip} daddr {address} udp dport {port} accept")
+        });
+        let mut rules: Vec<String> = servers.collect();
+        rules.push(builder.refuse(Reason::EgressConnect, name));
+        builder.chain(format!("connect_names/{name}"), "", rules);
+    }
+}
+
+/// Matches far ends that are known by name, by network and port.
+fn named_ends(zone: &Zone, protocol: Protocol, v6: bool) -> impl Iterator<Item = String> + '_ {
+    let (ip, _) = family(v6);
+    let named = zone.named.iter();
+    let named = named.filter(move |named| named.protocol == protocol);
+    named.flat_map(move |named| {
+        of_family(&named.networks, v6).flat_map(move |network| {
+            named
+                .ports
+                .iter()
+                .map(move |port| format!("{ip} daddr {network} {} dport {port}", protocol.word()))
+        })
+    })
 }
 
 /// Matches the configured far ends, one each.

@@ -464,8 +464,11 @@ impl Call {
         if let (true, Some(failed @ (Peer::Trunk(_) | Peer::Registrar))) =
             (spoke, self.current_target().map(|target| target.peer))
         {
-            // A carrier that refuses by one of its addresses is not asked by the others. Phones speak for themselves.
-            self.targets.retain(|target| target.peer != failed);
+            // A carrier that refuses by one of its addresses is not asked by the others, but RFC 3263 §4.3 says that each
+            // target of a name speaks for itself when it has no room. Phones speak for themselves.
+            if status != 503 || !cx.surroundings.is_by_name(failed) {
+                self.targets.retain(|target| target.peer != failed);
+            }
         }
         let worth = matches!(status, 408 | 430 | 500..=599) || self.failover.contains(&status);
         if !worth || self.phase == Phase::Ending {

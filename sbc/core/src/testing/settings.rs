@@ -29,6 +29,7 @@ fn trunk(name: &str, host: u8, registration: Option<TrunkRegistration>) -> Trunk
             format!("198.51.100.{host}:5060").parse().unwrap(),
             format!("[2001:db8:e::{host}]:5060").parse().unwrap(),
         ],
+        named: None,
         transport: Transport::Udp,
         large_requests_by_tcp: true,
         tls: None,
@@ -146,6 +147,7 @@ pub(crate) fn settings() -> Settings {
                 "192.0.2.10:5060".parse().unwrap(),
                 "[2001:db8:1::10]:5060".parse().unwrap(),
             ],
+            named: None,
             transport: Transport::Udp,
             large_requests_by_tcp: true,
             tls: None,
@@ -166,6 +168,7 @@ pub(crate) fn settings() -> Settings {
         routes: routes(),
         policies: Vec::new(),
         collector: None,
+        name_servers: Vec::new(),
         registration: broker_proto::settings::Registration::default(),
         account: Caps::default(),
         limits: Limits {

@@ -45,6 +45,7 @@ enum Event {
         bytes: Vec<u8>,
     },
     Broker(BrokerAnswer),
+    Answer(ConnectionId, Vec<u8>),
     Listening {
         zone: ZoneId,
         transport: Transport,
@@ -121,7 +122,10 @@ pub(crate) struct World {
     pub(crate) connected: BTreeMap<ConnectionId, (SocketAddr, SocketAddr)>,
     /// Puts marks into everything that peers send.
     pub(crate) marks: Option<Marks>,
+    /// What a name server says to a question, if anything.
+    pub(crate) name_server: fn(&[u8]) -> Option<Vec<u8>>,
     next_lease: u64,
+    next_socket: u64,
     pub(crate) digests: u32,
 }
 
@@ -164,7 +168,9 @@ impl World {
             refuse_connect: Some(Refusal::PeerRefused),
             connected: BTreeMap::new(),
             marks: None,
+            name_server: |_| None,
             next_lease: 0,
+            next_socket: 1_000_000,
             digests: 0,
         };
         world.drain();
@@ -382,6 +388,10 @@ impl World {
                 self.input(Input::Stream { connection, bytes });
             }
             Event::Broker(answer) => self.input(Input::Broker(answer)),
+            Event::Answer(connection, bytes) => self.input(Input::Answer {
+                connection,
+                bytes: &bytes,
+            }),
             Event::Listening {
                 zone,
                 transport,
@@ -515,6 +525,12 @@ impl World {
                 }
                 Output::CloseStream { connection } => self.streams_closed.push(connection),
                 Output::Capture { .. } => {}
+                Output::Ask { connection, bytes } => {
+                    if let Some(answer) = (self.name_server)(&bytes) {
+                        let answer = Event::Answer(connection, answer);
+                        self.later(Duration::from_millis(1), answer);
+                    }
+                }
                 Output::Broker(request) => self.broker(request),
                 Output::Media(command) => self.media(command),
                 Output::Keyholder(request) => self.keyholder(request),
@@ -628,6 +644,21 @@ impl World {
                 );
                 self.closed_at.insert(lease, self.elapsed());
                 BrokerAnswer::Done { id }
+            }
+            ToBroker::Connect {
+                id,
+                zone,
+                transport: Transport::Udp,
+                peer,
+            } if peer.port() == 53 => {
+                self.next_socket += 1;
+                let own = settings().zones[usize::from(zone.0)].addresses[0];
+                BrokerAnswer::Connected {
+                    id,
+                    connection: ConnectionId(self.next_socket),
+                    local: SocketAddr::new(own, 40_000),
+                    peer,
+                }
             }
             ToBroker::Connect { id, peer, .. } => match self.refuse_connect {
                 Some(reason) => BrokerAnswer::Refused { id, reason },

@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod loss;
 mod multiparts;
+mod names;
 mod outbound;
 mod parting;
 mod policies;
