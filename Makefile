@@ -38,7 +38,7 @@ check: deps ## format, lints, architecture and unit tests
 e2e: build ## the product in network namespaces against real telephones, PBX and attackers
 	$(CARGO) test -p e2e --no-run
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test lab
-	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test escape --test dhcp -- --test-threads=1
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) $(CARGO) test -p e2e --test escape --test dhcp --test names -- --test-threads=1
 
 # The kernel's own tests are here too: a check from nothing comes before there is a kernel.
 qemu: image ## the image as shipped: kernel, firmware, wizard, closed from power-on, calls through the guest

@@ -9,9 +9,12 @@
 
 mod wire;
 
-use firewall::{nftables::names::mark, policy::Reason};
+use firewall::{
+    nftables::names::mark,
+    policy::{NamedPeer, Protocol, Reason},
+};
 use wire::{
-    Bench,
+    Bench, lab,
     packet::{rtp, udp},
     verdict::{EXT, assert_only, tight},
 };
@@ -171,4 +174,50 @@ fn from_inside_a_socket_sends_only_whereto_it_was_lent() {
         .count();
     assert_only(&bench.drops(), Reason::EgressRate, EXT, 20);
     assert!(refused >= 18, "{refused}");
+}
+
+#[test]
+fn a_question_leaves_to_name_servers_alone_and_a_call_by_name_to_its_networks() {
+    let Some(mut bench) = Bench::new("egress by name") else {
+        return;
+    };
+    let mut policy = lab();
+    policy.zones[0].name_servers = vec!["198.51.100.53:53".parse().unwrap()];
+    policy.zones[0].named = vec![NamedPeer {
+        protocol: Protocol::Udp,
+        networks: vec!["198.51.100.128/26".parse().unwrap()],
+        ports: vec![5060, 5070],
+    }];
+    bench.load(&policy);
+    bench.forget();
+    let question = wire::udp("198.51.100.1:0", mark::CONNECT_NAMES);
+    let connecting = wire::udp("198.51.100.1:0", mark::CONNECT_SIP);
+    let listener = wire::udp("198.51.100.1:5060", mark::LISTEN_SIP);
+    for (socket, peer, drop) in [
+        (&question, "198.51.100.53:53", ""),
+        (&question, "198.51.100.53:54", "connect"),
+        (&question, "198.51.100.66:53", "connect"),
+        // By the mark of name servers nobody calls, and the other way round.
+        (&question, "198.51.100.130:5060", "connect"),
+        (&connecting, "198.51.100.53:53", "connect"),
+        (&listener, "198.51.100.53:53", "listener"),
+        (&connecting, "198.51.100.130:5070", ""),
+        (&listener, "198.51.100.130:5060", ""),
+        (&listener, "198.51.100.191:5070", ""),
+        (&listener, "198.51.100.192:5060", "listener"),
+        (&listener, "198.51.100.130:22", "listener"),
+        (&connecting, "198.51.100.130:22", "connect"),
+    ] {
+        bench.sent(EXT);
+        bench.zero();
+        let to = peer.parse::<std::net::SocketAddr>().unwrap().into();
+        let sent = socket.send_to(b"x", &to).is_ok();
+        let drops = bench.drops().into_keys().collect::<Vec<_>>().join(" ");
+        let expected = match drop {
+            "" => String::new(),
+            reason => format!("drop/egress-{reason}/external"),
+        };
+        assert_eq!((drops, sent), (expected, drop.is_empty()), "{peer}");
+        assert_eq!(bench.sent(EXT).len(), usize::from(sent), "{peer}");
+    }
 }
