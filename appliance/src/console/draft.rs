@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use appliance_config::{
-    Card, Document, Ipv4, Ipv6, Language, Listener, NTP_PORT, Named, SIP_PORT, Sentence, Service, Zone,
-    ZoneKind,
+    Card, Document, Ipv4, Ipv6, Language, Listener, NTP_PORT, Named, SIP_PORT, Sentence, Service,
+    Zone, ZoneKind,
 };
 use broker_proto::control::SecretBytes;
 use zeroize::Zeroize;
