@@ -1,6 +1,8 @@
 //! A leg: one dialog (RFC 3261 §12, `sbc_sip::dialog`) with the way that it goes and what its far end can do. Made by a
 //! call, two at most in each, and one for each early dialog.
 
+use std::collections::VecDeque;
+
 use sbc_media::relay::Side;
 use sbc_sip::{
     dialog::Dialog,
@@ -21,6 +23,9 @@ use crate::{
     surroundings::Peer,
     transport::NextHop,
 };
+
+/// ACKs that are kept: INVITEs of one leg whose 2xx may still come again, ever less likely.
+const ACKS: usize = 3;
 
 /// One dialog, from INVITE on.
 pub(crate) struct Leg {
@@ -43,8 +48,8 @@ pub(crate) struct Leg {
     pub(crate) confirmed: bool,
     /// BYE was sent or received.
     pub(crate) over: bool,
-    /// The last ACK, sent again for each repeated 2xx, and its CSeq.
-    pub(crate) acknowledged: Option<(u32, Request)>,
+    /// The last ACKs, sent again for each repeated 2xx, and their CSeq.
+    acknowledged: VecDeque<(u32, Request)>,
 }
 
 impl Leg {
@@ -68,7 +73,7 @@ impl Leg {
             owns_call_id: true,
             confirmed: false,
             over: false,
-            acknowledged: None,
+            acknowledged: VecDeque::new(),
         }
     }
 
@@ -85,7 +90,7 @@ impl Leg {
             owns_call_id: self.owns_call_id,
             confirmed: true,
             over: false,
-            acknowledged: None,
+            acknowledged: VecDeque::new(),
         }
     }
 
@@ -120,6 +125,20 @@ impl Leg {
     /// The far end's address in the dialog.
     pub(crate) const fn other(&self) -> &NameAddr {
         self.dialog.remote()
+    }
+
+    /// The ACK for the 2xx of that CSeq.
+    pub(crate) fn ack_of(&self, cseq: u32) -> Option<&Request> {
+        let mut acks = self.acknowledged.iter();
+        acks.find(|(have, _)| *have == cseq).map(|(_, ack)| ack)
+    }
+
+    /// Keep an ACK: a 2xx may come again after those of later requests.
+    pub(crate) fn keep_ack(&mut self, cseq: u32, ack: Request) {
+        if self.acknowledged.len() >= ACKS {
+            self.acknowledged.pop_front();
+        }
+        self.acknowledged.push_back((cseq, ack));
     }
 
     /// Another tag of ours, while none is told yet.

@@ -223,19 +223,25 @@ impl Call {
         }
         let cseq = response.headers.cseq.number;
         let Some(leg) = self.leg(side) else { return };
-        match &leg.acknowledged {
-            Some((acknowledged, ack))
-                if leg.remote_tag() == Some(&tag) && *acknowledged == cseq =>
-            {
-                // RFC 3261 §13.2.2.4: each repeated 2xx gets the ACK again.
+        let same = leg.remote_tag() == Some(&tag);
+        match leg.ack_of(cseq).filter(|_| same) {
+            // RFC 3261 §13.2.2.4: each repeated 2xx gets the ACK again.
+            Some(ack) => {
                 let (hop, ack) = (leg.hop, ack.clone());
                 transactions::send_ack(cx, hop, ack);
             }
-            // Waits for the caller's ACK, which brings the answer.
-            None if leg.remote_tag() == Some(&tag)
-                && leg.confirmed
-                && self.phase != Phase::Ending => {}
-            _ => self.abandon(cx, side, client, &response),
+            // The dialog stands, and no 2xx of it is a reason to end it.
+            None if same && leg.confirmed && self.phase != Phase::Ending => {
+                let exchange = self.exchange.as_ref();
+                let waits = exchange
+                    .and_then(|exchange| exchange.client)
+                    .is_some_and(|(_, have)| have == cseq);
+                // One that waits for the caller's ACK has its answer there.
+                if !waits {
+                    self.acknowledge(cx, side, cseq, None);
+                }
+            }
+            None => self.abandon(cx, side, client, &response),
         }
     }
 
@@ -377,7 +383,7 @@ impl Call {
         if let Some(body) = body {
             outgoing::set_description(&mut ack, &body);
         }
-        leg.acknowledged = Some((cseq, ack.clone()));
+        leg.keep_ack(cseq, ack.clone());
         transactions::send_ack(cx, hop, ack);
     }
 

@@ -200,7 +200,13 @@ impl Call {
         own.client = None;
         own.tries += 1;
         if own.tries > TRIES {
+            // Legs that never agreed are no call. Two parties that transferred each other at the same moment leave a ring of
+            // border elements with nobody at its ends, in which each meets its own offer for ever.
+            let joins = matches!(own.purpose, Purpose::Join(_) | Purpose::Settle(_));
             self.own = None;
+            if joins {
+                self.end(cx, "join-refused");
+            }
             return;
         }
         let draw = cx.identity.number();

@@ -448,8 +448,8 @@ impl Call {
         };
         let cseq = response.headers.cseq.number;
         let Some(leg) = self.leg(side) else { return };
-        match &leg.acknowledged {
-            Some((acknowledged, ack)) if *acknowledged == cseq => {
+        match leg.ack_of(cseq) {
+            Some(ack) => {
                 let (hop, ack) = (leg.hop, ack.clone());
                 transactions::send_ack(cx, hop, ack);
             }

@@ -505,3 +505,34 @@ fn a_contact_to_ourselves_or_into_another_zone_aims_nothing_there() {
         ends.end();
     }
 }
+
+#[test]
+fn a_2xx_of_an_earlier_reinvite_that_comes_again_ends_nothing() {
+    let mut ends = Ends::new(216);
+    let (tag, _) = ends.standing();
+    let mut asked = Vec::new();
+    for cseq in [2, 3] {
+        let sdp = ends.world.agent(ends.trunk).sdp("sendrecv");
+        let again = ends
+            .request("INVITE", cseq, Some(&tag))
+            .with_body("application/sdp", &sdp);
+        ends.send(&again);
+        let inner = ends.at_pbx("INVITE").pop().expect("a re-INVITE");
+        ends.answer(&inner, 200, "callee");
+        let ack = ends.request("ACK", cseq, Some(&tag));
+        ends.send(&ack);
+        asked.push(inner);
+    }
+    let acks = ends.at_pbx("ACK").len();
+    // The first ACK was lost on its way: its 2xx comes once more.
+    ends.answer(&asked[0], 200, "callee");
+    assert!(ends.at_pbx("BYE").is_empty());
+    let last = ends.at_pbx("ACK");
+    assert_eq!(last.len(), acks + 1);
+    assert_eq!(
+        last.last().map(Message::cseq),
+        Some(asked[0].cseq()).map(|(number, _)| (number, "ACK".to_owned()))
+    );
+    assert_eq!(ends.world.calls().len(), 1);
+    ends.end();
+}

@@ -2,7 +2,7 @@
 //! threads that prove and report. Every lease that is used after its end, or given back twice, is a failed test.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -12,7 +12,9 @@ use broker_proto::{
     journal::{CallPhase, CallRecord, Record},
     settings::{Settings, Transport, ZoneId},
 };
-use sbc_media::relay::{Component, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side};
+use sbc_media::relay::{
+    Component, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
+};
 
 use crate::{BrokerAnswer, Core, Input, Output};
 
@@ -40,7 +42,9 @@ pub(super) struct Node {
     pub(super) core: Core,
     settings: Settings,
     leases: BTreeMap<LeaseId, Instant>,
-    streams: BTreeSet<sbc_media::relay::StreamId>,
+    /// RTP ports of leases.
+    ports: BTreeMap<LeaseId, u16>,
+    streams: BTreeMap<StreamId, (LegMedia, LegMedia)>,
     next_lease: u64,
     /// Records of calls that ended.
     pub(super) ends: Vec<CallRecord>,
@@ -56,7 +60,8 @@ impl Node {
             core: Core::new(settings.clone(), seed, now, 1_700_000_000_000),
             settings,
             leases: BTreeMap::new(),
-            streams: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            streams: BTreeMap::new(),
             next_lease: 0,
             ends: Vec::new(),
             sent: Vec::new(),
@@ -99,7 +104,7 @@ impl Node {
             }
             Reply::Media(event) => {
                 let gone = match event {
-                    MediaEvent::Proved { stream, .. } => !self.streams.contains(&stream),
+                    MediaEvent::Proved { stream, .. } => !self.streams.contains_key(&stream),
                     _ => false,
                 };
                 if !gone {
@@ -152,6 +157,13 @@ impl Node {
             left.push(format!("{} streams", self.streams.len()));
         }
         left
+    }
+
+    /// Where the leg with that RTP port of ours sends its media.
+    pub(super) fn sends_to(&self, port: u16) -> Option<u16> {
+        let legs = self.streams.values().flat_map(|(a, b)| [a, b]);
+        let mut own = legs.filter(|leg| self.ports.get(&LeaseId(leg.lease)) == Some(&port));
+        own.next()?.send_to.map(|to| to.port())
     }
 
     fn later(&mut self, micros: u64, reply: Reply) {
@@ -220,6 +232,7 @@ impl Node {
                 let address = own.addresses[usize::from(family == Family::V6)];
                 let port = 16_384 + u16::try_from(self.next_lease % 8_000).unwrap() * 2;
                 self.leases.insert(lease, now + seconds(ttl_seconds));
+                self.ports.insert(lease, port);
                 BrokerAnswer::MediaOpened {
                     id,
                     lease,
@@ -271,14 +284,19 @@ impl Node {
                     );
                     self.prove(stream, side, leg);
                 }
-                assert!(self.streams.insert(stream), "a stream's name used twice");
+                let old = self.streams.insert(stream, (a, b));
+                assert!(old.is_none(), "a stream's name used twice");
             }
             MediaCommand::Change { stream, side, leg } => {
-                assert!(self.streams.contains(&stream), "a stream to change");
                 self.prove(stream, side, &leg);
+                let have = self.streams.get_mut(&stream).expect("a stream to change");
+                match side {
+                    Side::A => have.0 = leg,
+                    Side::B => have.1 = leg,
+                }
             }
             MediaCommand::Stop { stream } => {
-                assert!(self.streams.remove(&stream), "a stream to stop");
+                assert!(self.streams.remove(&stream).is_some(), "a stream to stop");
                 let report = MediaEvent::Report {
                     stream,
                     a: LegStats::default(),
@@ -290,7 +308,7 @@ impl Node {
         }
     }
 
-    fn prove(&mut self, stream: sbc_media::relay::StreamId, side: Side, leg: &LegMedia) {
+    fn prove(&mut self, stream: StreamId, side: Side, leg: &LegMedia) {
         let (Learn::Host { host, .. }, true) = (leg.learn, leg.receive) else {
             return;
         };

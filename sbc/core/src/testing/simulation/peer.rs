@@ -10,6 +10,7 @@ use std::{
 
 use rand::{RngCore, rngs::StdRng};
 
+use super::pairs::media_port;
 use crate::testing::{Message, text::audio};
 
 pub(super) const T1: Duration = Duration::from_millis(500);
@@ -162,8 +163,8 @@ impl Peer {
         format!("<sip:{}@{}>", self.name, self.at)
     }
 
-    pub(super) fn sdp(&self, direction: &str) -> String {
-        audio(self.at.ip(), 40_000, direction, "8 101")
+    pub(super) fn sdp(&self, index: usize, direction: &str) -> String {
+        audio(self.at.ip(), media_port(index), direction, "8 101")
     }
 
     /// Do something after a while.

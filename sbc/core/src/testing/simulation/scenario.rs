@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use super::{
     fabric::{FAIR, Fabric, Weather},
+    pairs,
     peer::{Dialog, Later, Plan, State},
 };
 
 const NEAR: usize = 0;
 const FAR: usize = 1;
+
+/// Longer than anybody lets it ring, or repeats anything.
+const REST: Duration = Duration::from_secs(300);
 
 /// What one scenario came to, for the sum of all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +25,9 @@ struct Sum {
     cancelled: u64,
     transfers: u64,
     joined: u64,
+    /// Pairs that talked when all had come to rest.
+    pairs: u64,
+    joined_pairs: u64,
 }
 
 /// One call of a scenario.
@@ -70,7 +77,7 @@ fn begin(fabric: &mut Fabric, number: u32, sum: &mut Sum) -> Call {
         fabric.peers[caller].after(now, when, Later::Cancel(index));
         cancelled = true;
     }
-    if fabric.roll(2) == 0 {
+    if fabric.roll(3) == 0 {
         let when = fabric.millis(12_000);
         fabric.peers[caller].after(now, when, Later::HangUp(index));
         cancelled = true;
@@ -109,10 +116,10 @@ fn stir(fabric: &mut Fabric, sum: &mut Sum) {
             .collect();
         for index in talking {
             let when = fabric.millis(2000);
-            let what = match fabric.roll(6) {
+            let what = match fabric.roll(10) {
                 0 => Later::HangUp(index),
                 1..=3 => in_dialog(fabric, index, sum),
-                4 if fabric.transfers => {
+                4 | 5 if fabric.transfers => {
                     sum.transfers += 1;
                     Later::Refer(index, fabric.roll(2) == 0)
                 }
@@ -149,6 +156,20 @@ fn play(seed: u64, loud: bool, sum: &mut Sum) -> Result<(), String> {
         fabric.run(pause);
         stir(&mut fabric, sum);
     }
+    let mut rest = Ok(0);
+    if fabric.roll(2) == 0 {
+        // Nobody does anything more, and the network heals: who talks to whom?
+        let weather = std::mem::replace(&mut fabric.weather, FAIR);
+        fabric.run(REST);
+        rest = pairs::judge(&fabric);
+        fabric.weather = weather;
+        sum.pairs += rest.as_ref().map_or(0, |pairs| *pairs as u64);
+        sum.joined_pairs += if fabric.transfers {
+            rest.as_ref().map_or(0, |pairs| *pairs as u64)
+        } else {
+            0
+        };
+    }
     // Whoever still talks hangs up, some on both ends at once.
     let now = fabric.now;
     for end in [NEAR, FAR] {
@@ -166,7 +187,8 @@ fn play(seed: u64, loud: bool, sum: &mut Sum) -> Result<(), String> {
     fabric.run(Duration::from_secs(2 * 3600));
     sum.calls += calls.len() as u64;
     sum.datagrams += fabric.datagrams;
-    verify(&fabric, &calls, sum)
+    verify(&fabric, &calls, sum)?;
+    rest.map(drop)
 }
 
 /// What must be true when all is over.

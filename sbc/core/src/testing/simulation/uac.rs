@@ -34,7 +34,7 @@ impl Peer {
             acks: BTreeMap::new(),
         });
         let index = self.dialogs.len() - 1;
-        let offer = offer.then(|| self.sdp("sendrecv"));
+        let offer = offer.then(|| self.sdp(index, "sendrecv"));
         self.send_in_dialog(now, index, "INVITE", offer.as_deref());
         index
     }
@@ -51,7 +51,7 @@ impl Peer {
                 .any(|waiting| waiting.dialog == index && waiting.success);
         let dialog = &self.dialogs[index];
         if dialog.state == State::Talking && !busy {
-            let offer = self.sdp(direction);
+            let offer = self.sdp(index, direction);
             self.send_in_dialog(now, index, "INVITE", Some(&offer));
         }
     }
@@ -290,7 +290,7 @@ impl Peer {
         let offerless = client
             .as_ref()
             .is_some_and(|client| client.request.body.is_empty());
-        let answer = offerless.then(|| self.sdp("sendrecv"));
+        let answer = offerless.then(|| self.sdp(index, "sendrecv"));
         let mut ack = self.build(index, "ACK", cseq, answer.as_deref());
         ack.headers.retain(|(name, _)| name != "Contact");
         self.outbox.push(ack.bytes());

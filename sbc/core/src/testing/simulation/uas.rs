@@ -101,7 +101,7 @@ impl Peer {
             .reply(&invite, status, Some(&tag))
             .with("Contact", contact);
         if early && offered {
-            response = response.with_body("application/sdp", &self.sdp("sendrecv"));
+            response = response.with_body("application/sdp", &self.sdp(index, "sendrecv"));
         }
         self.remember(&invite, &response);
     }
@@ -121,7 +121,7 @@ impl Peer {
             let contact = self.contact();
             response = response
                 .with("Contact", contact)
-                .with_body("application/sdp", &self.sdp("sendrecv"));
+                .with_body("application/sdp", &self.sdp(index, "sendrecv"));
             self.dialogs[index].state = State::Talking;
             self.dialogs[index].answered = true;
         } else {
@@ -212,7 +212,7 @@ impl Peer {
             }
             "INVITE" => self.reinvited(now, message, index),
             "UPDATE" if !message.body.is_empty() => {
-                let (contact, sdp) = (self.contact(), self.sdp("sendrecv"));
+                let (contact, sdp) = (self.contact(), self.sdp(index, "sendrecv"));
                 let response = self
                     .reply(message, 200, None)
                     .with("Contact", contact)
@@ -247,7 +247,7 @@ impl Peer {
             .zip(["recvonly", "sendonly", "inactive"])
             .find(|(theirs, _)| message.body.contains(&format!("a={theirs}")))
             .map_or("sendrecv", |(_, ours)| ours);
-        let (contact, sdp) = (self.contact(), self.sdp(direction));
+        let (contact, sdp) = (self.contact(), self.sdp(index, direction));
         let response = self
             .reply(message, 200, None)
             .with("Contact", contact)
