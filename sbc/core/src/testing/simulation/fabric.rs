@@ -70,21 +70,39 @@ fn mirrored(mut settings: Settings) -> Settings {
                 (ZoneId(0), true) => "198.51.100.20".parse().unwrap(),
                 (ZoneId(0), false) => "2001:db8:e::20".parse().unwrap(),
                 (id, true) if id == inside => "192.0.3.1".parse().unwrap(),
+                (id, false) if id == inside => "2001:db8:3::1".parse().unwrap(),
                 _ => *address,
             })
             .collect();
         if zone.id == inside {
-            zone.networks = vec!["192.0.3.0/24".parse().unwrap()];
+            zone.networks = vec![
+                "192.0.3.0/24".parse().unwrap(),
+                "2001:db8:3::/64".parse().unwrap(),
+            ];
         }
-    }
-    if let Some(registrar) = &mut settings.registrar {
-        registrar.addresses = vec!["192.0.3.10:5060".parse().unwrap()];
-    }
-    for trunk in &mut settings.trunks {
-        trunk.addresses = vec!["198.51.100.1:5060".parse().unwrap()];
     }
     settings
 }
+
+/// Peer, its core's address for it, and the other core as a carrier, by family.
+const PLACES: [[[&str; 3]; 2]; 2] = [
+    [
+        ["192.0.2.10:5060", "192.0.2.1:5060", "198.51.100.20:5060"],
+        [
+            "[2001:db8:1::10]:5060",
+            "[2001:db8:1::1]:5060",
+            "[2001:db8:e::20]:5060",
+        ],
+    ],
+    [
+        ["192.0.3.10:5060", "192.0.3.1:5060", "198.51.100.1:5060"],
+        [
+            "[2001:db8:3::10]:5060",
+            "[2001:db8:3::1]:5060",
+            "[2001:db8:e::1]:5060",
+        ],
+    ],
+];
 
 impl Fabric {
     pub(super) fn new(seed: u64) -> Self {
@@ -94,7 +112,20 @@ impl Fabric {
             .iter_mut()
             .for_each(|trunk| trunk.registration = None);
         near.limits.call_seconds = 3600;
-        let far = mirrored(near.clone());
+        let mut far = mirrored(near.clone());
+        // IPv4 or IPv6 behind each core, and between them.
+        let family =
+            |bit: u32| usize::from(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (60 + bit) & 1 == 1);
+        let places = [PLACES[0][family(0)], PLACES[1][family(1)]];
+        for (node, settings) in [&mut near, &mut far].into_iter().enumerate() {
+            if let Some(registrar) = &mut settings.registrar {
+                registrar.addresses = vec![places[node][0].parse().unwrap()];
+            }
+            let between = PLACES[node][family(2)][2];
+            for trunk in &mut settings.trunks {
+                trunk.addresses = vec![between.parse().unwrap()];
+            }
+        }
         let now = epoch();
         let octets = |salt: u8| {
             let mut octets = [salt; 32];
@@ -120,8 +151,8 @@ impl Fabric {
                 Node::new(far, octets(2), now),
             ],
             peers: [
-                peer("near", "192.0.2.10:5060", "192.0.2.1:5060", 3),
-                peer("far", "192.0.3.10:5060", "192.0.3.1:5060", 4),
+                peer("near", places[0][0], places[0][1], 3),
+                peer("far", places[1][0], places[1][1], 4),
             ],
             queue: BTreeMap::new(),
             sequence: 0,

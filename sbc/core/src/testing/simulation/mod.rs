@@ -5,6 +5,7 @@
 //! `GATEHOUSE_SCENARIOS` says how many seeds are tried (500 if not), `GATEHOUSE_SEED` which one alone, with all its messages
 //! printed: a failure names its seed.
 
+mod extensions;
 mod fabric;
 mod node;
 mod pairs;

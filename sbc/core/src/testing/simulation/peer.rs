@@ -3,14 +3,14 @@
 //! `uas.rs`.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use rand::{RngCore, rngs::StdRng};
 
-use super::pairs::media_port;
+use super::{extensions::Unconfirmed, pairs::media_port};
 use crate::testing::{Message, text::audio};
 
 pub(super) const T1: Duration = Duration::from_millis(500);
@@ -66,6 +66,18 @@ pub(super) struct Dialog {
     pub(super) glares: u32,
     /// ACKs by CSeq, for answers that come again.
     pub(super) acks: BTreeMap<u32, Vec<u8>>,
+    /// It does 100rel.
+    pub(super) reliable: bool,
+    /// It does UPDATE.
+    pub(super) modern: bool,
+    /// Its session is timed.
+    pub(super) seconds: Option<u32>,
+    /// It refreshes the session.
+    pub(super) refreshing: bool,
+    /// A reliable provisional response had the answer.
+    pub(super) answered_early: bool,
+    /// Reliable provisional responses that it heard, by tag.
+    pub(super) heard_rseq: BTreeSet<(String, String)>,
 }
 
 /// Something that a peer does later, to the dialog of that index.
@@ -75,6 +87,8 @@ pub(super) enum Later {
     Answer(usize, u16),
     Reinvite(usize, &'static str),
     Request(usize, &'static str),
+    Update(usize, &'static str),
+    Refresh(usize),
     /// Blind, or attended if there is another call.
     Refer(usize, bool),
     Cancel(usize),
@@ -114,6 +128,7 @@ pub(super) struct Peer {
     pub(super) dialogs: Vec<Dialog>,
     pub(super) clients: Vec<Client>,
     pub(super) finals: Vec<Final>,
+    pub(super) unconfirmed: Vec<Unconfirmed>,
     /// Last response by branch and method.
     pub(super) responses: BTreeMap<(String, String), Vec<u8>>,
     later: BTreeMap<(Instant, u64), Later>,
@@ -137,6 +152,7 @@ impl Peer {
             dialogs: Vec::new(),
             clients: Vec::new(),
             finals: Vec::new(),
+            unconfirmed: Vec::new(),
             responses: BTreeMap::new(),
             later: BTreeMap::new(),
             outbox: Vec::new(),
@@ -157,6 +173,14 @@ impl Peer {
     pub(super) fn via(&mut self) -> String {
         let unique = self.unique();
         format!("SIP/2.0/UDP {};branch=z9hG4bK{unique};rport", self.at)
+    }
+
+    /// An address in a URI.
+    pub(super) fn host(address: IpAddr) -> String {
+        match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        }
     }
 
     pub(super) fn contact(&self) -> String {
@@ -183,22 +207,30 @@ impl Peer {
             .iter()
             .map(|waiting| waiting.next.min(waiting.until));
         let later = self.later.keys().map(|(at, _)| *at);
-        clients.chain(finals).chain(later.take(1)).min()
+        let unconfirmed = self.unconfirmed.iter().map(Unconfirmed::next_timer);
+        clients
+            .chain(finals)
+            .chain(unconfirmed)
+            .chain(later.take(1))
+            .min()
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
         self.tick_clients(now);
         self.tick_finals(now);
+        self.tick_unconfirmed(now);
         while let Some(entry) = self
             .later
             .first_entry()
             .filter(|entry| entry.key().0 <= now)
         {
             match entry.remove() {
-                Later::Ring(dialog, early) => self.ring(dialog, early),
+                Later::Ring(dialog, early) => self.ring(now, dialog, early),
                 Later::Answer(dialog, status) => self.answer(now, dialog, status),
                 Later::Reinvite(dialog, direction) => self.reinvite(now, dialog, direction),
                 Later::Request(dialog, method) => self.plain_request(now, dialog, method),
+                Later::Update(dialog, direction) => self.update(now, dialog, direction),
+                Later::Refresh(dialog) => self.refresh(now, dialog),
                 Later::Refer(dialog, attended) => self.refer(now, dialog, attended),
                 Later::Cancel(dialog) => self.cancel(now, dialog),
                 Later::HangUp(dialog) => self.hang_up(now, dialog),

@@ -22,6 +22,7 @@ struct Sum {
     datagrams: u64,
     forked: u64,
     reinvites: u64,
+    updates: u64,
     cancelled: u64,
     transfers: u64,
     joined: u64,
@@ -97,9 +98,13 @@ fn begin(fabric: &mut Fabric, number: u32, sum: &mut Sum) -> Call {
 }
 
 fn in_dialog(fabric: &mut Fabric, index: usize, sum: &mut Sum) -> Later {
-    match fabric.roll(4) {
+    match fabric.roll(5) {
         0 => Later::Request(index, "OPTIONS"),
         1 => Later::Request(index, "INFO"),
+        4 => {
+            sum.updates += 1;
+            Later::Update(index, "sendrecv")
+        }
         more => {
             sum.reinvites += 1;
             Later::Reinvite(index, if more == 2 { "sendonly" } else { "sendrecv" })
@@ -203,7 +208,7 @@ fn verify(fabric: &Fabric, calls: &[Call], sum: &mut Sum) -> Result<(), String> 
         if let Some(dialog) = peer.dialogs.iter().find(|it| it.state != State::Over) {
             return Err(format!("a dialog stays at {}: {dialog:?}", peer.name));
         }
-        if !peer.clients.is_empty() || !peer.finals.is_empty() {
+        if !peer.clients.is_empty() || !peer.finals.is_empty() || !peer.unconfirmed.is_empty() {
             let requests: Vec<&str> = peer.clients.iter().map(|it| it.method.as_str()).collect();
             let answers = peer.finals.len();
             return Err(format!(

@@ -1,6 +1,9 @@
 //! What a peer of the simulation sends, and what it makes of responses. RFC 3261 §13.2, §14.1, §9.1, §15.1.1.
 
-use std::{collections::BTreeMap, time::Duration, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use super::peer::{Client, Dialog, GIVE_UP, Later, Peer, State, T1, T2};
 use crate::testing::{Message, bracketed};
@@ -10,7 +13,8 @@ impl Peer {
     pub(super) fn call(&mut self, now: Instant, key: &str, number: &str, offer: bool) -> usize {
         let (call, tag) = (self.unique(), self.unique());
         let gateway = self.gateway;
-        let target = format!("sip:{number}@{}", gateway.ip());
+        let (own, host) = (Self::host(self.at.ip()), Self::host(gateway.ip()));
+        let target = format!("sip:{number}@{host}");
         self.dialogs.push(Dialog {
             key: key.to_owned(),
             caller: true,
@@ -19,7 +23,7 @@ impl Peer {
             confirmed: false,
             failed: None,
             call_id: format!("{call}@{}", self.at.ip()),
-            local: format!("<sip:{key}@{}>;tag={tag}", self.at.ip()),
+            local: format!("<sip:{key}@{own}>;tag={tag}"),
             own_tag: tag,
             far_tag: None,
             remote: format!("<{target}>"),
@@ -32,8 +36,15 @@ impl Peer {
             took_back: false,
             glares: 0,
             acks: BTreeMap::new(),
+            reliable: false,
+            modern: false,
+            seconds: None,
+            refreshing: false,
+            answered_early: false,
+            heard_rseq: BTreeSet::new(),
         });
         let index = self.dialogs.len() - 1;
+        self.draw_extensions(index);
         let offer = offer.then(|| self.sdp(index, "sendrecv"));
         self.send_in_dialog(now, index, "INVITE", offer.as_deref());
         index
@@ -41,14 +52,7 @@ impl Peer {
 
     /// A re-INVITE; one at a time.
     pub(super) fn reinvite(&mut self, now: Instant, index: usize, direction: &str) {
-        let busy = self
-            .clients
-            .iter()
-            .any(|client| client.dialog == index && client.method == "INVITE")
-            || self
-                .finals
-                .iter()
-                .any(|waiting| waiting.dialog == index && waiting.success);
+        let busy = self.is_busy(index);
         let dialog = &self.dialogs[index];
         if dialog.state == State::Talking && !busy {
             let offer = self.sdp(index, direction);
@@ -71,7 +75,7 @@ impl Peer {
         let other = self.dialogs.iter().enumerate().find(|(at, dialog)| {
             attended && *at != index && dialog.state == State::Talking && dialog.far_tag.is_some()
         });
-        let host = self.gateway.ip();
+        let host = Self::host(self.gateway.ip());
         let target = match other {
             Some((_, dialog)) => {
                 let call_id = dialog.call_id.replace('@', "%40");
@@ -156,13 +160,14 @@ impl Peer {
         for route in &dialog.routes {
             request = request.with("Route", route.clone());
         }
+        request = self.extended(index, method, request);
         match body {
             Some(body) => request.with_body("application/sdp", body),
             None => request,
         }
     }
 
-    fn start(&mut self, now: Instant, dialog: usize, request: Message) {
+    pub(super) fn start(&mut self, now: Instant, dialog: usize, request: Message) {
         self.outbox.push(request.bytes());
         self.clients.push(Client {
             dialog,
@@ -195,7 +200,7 @@ impl Peer {
             let initial = request.tag("To").is_none();
             match method.as_str() {
                 "INVITE" if initial => self.fail(index, 408),
-                "BYE" | "CANCEL" => {}
+                "BYE" | "CANCEL" | "PRACK" => {}
                 // RFC 3261 §12.2.1.2: as if a 408 had come, which ends the dialog.
                 _ => self.bye(now, index),
             }
@@ -226,7 +231,8 @@ impl Peer {
         if let (Some(place), 200..) = (place, status) {
             let client = self.clients.remove(place);
             // RFC 3261 §12.2.1.2.
-            if matches!(status, 408 | 481) && !matches!(method.as_str(), "BYE" | "CANCEL") {
+            if matches!(status, 408 | 481) && !matches!(method.as_str(), "BYE" | "CANCEL" | "PRACK")
+            {
                 self.bye(now, client.dialog);
             }
         }
@@ -248,6 +254,7 @@ impl Peer {
                         client.until = None;
                     }
                     self.send_cancel(now, index);
+                    self.confirm(now, index, message);
                 }
             }
             200..=299 => {
@@ -282,6 +289,8 @@ impl Peer {
         dialog.target = bracketed(message.need("Contact"));
         dialog.answered = true;
         dialog.confirmed = true;
+        self.session_answered(now, index, message);
+        let dialog = &mut self.dialogs[index];
         // It was given up already, or taken back: the answer crossed that.
         let unwanted = initial && (dialog.state == State::Over || dialog.took_back);
         if initial {

@@ -1,7 +1,10 @@
 //! How a peer of the simulation serves requests: as a phone, or as a proxy that forks. RFC 3261 §13.3, §14.2, §9.2, §15.1.2;
 //! RFC 5407 for what crosses.
 
-use std::{collections::BTreeMap, time::Duration, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use super::peer::{Dialog, Final, GIVE_UP, Later, Peer, Plan, State, T1};
 use crate::testing::{Message, agent::user_of, bracketed};
@@ -71,7 +74,15 @@ impl Peer {
                 took_back: false,
                 glares: 0,
                 acks: BTreeMap::new(),
+                reliable: false,
+                modern: false,
+                seconds: None,
+                refreshing: false,
+                answered_early: false,
+                heard_rseq: BTreeSet::new(),
             });
+            self.draw_extensions(first + fork);
+            self.dialogs[first + fork].seconds = None;
             if let Some((after, early)) = plan.rings.get(fork) {
                 self.after(now, millis(*after), Later::Ring(first + fork, *early));
             }
@@ -90,7 +101,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn ring(&mut self, index: usize, early: bool) {
+    pub(super) fn ring(&mut self, now: Instant, index: usize, early: bool) {
         let Some(invite) = self.dialogs[index].invite.clone() else {
             return;
         };
@@ -103,10 +114,20 @@ impl Peer {
         if early && offered {
             response = response.with_body("application/sdp", &self.sdp(index, "sendrecv"));
         }
+        let response = self.reliably(now, index, &invite, response);
         self.remember(&invite, &response);
     }
 
     pub(super) fn answer(&mut self, now: Instant, index: usize, status: u16) {
+        let held = status < 300
+            && self
+                .unconfirmed
+                .iter()
+                .any(|it| it.dialog == index && it.described);
+        if held && self.dialogs[index].invite.is_some() {
+            // RFC 3262 §3: not before the answer is confirmed.
+            return self.after(now, millis(100), Later::Answer(index, status));
+        }
         let Some(invite) = self.dialogs[index].invite.take() else {
             return;
         };
@@ -119,9 +140,11 @@ impl Peer {
             .and_then(|plan| plan.second);
         if success {
             let contact = self.contact();
-            response = response
-                .with("Contact", contact)
-                .with_body("application/sdp", &self.sdp(index, "sendrecv"));
+            response = response.with("Contact", contact);
+            response = self.extended_answer(now, index, &invite, response);
+            if !self.dialogs[index].answered_early {
+                response = response.with_body("application/sdp", &self.sdp(index, "sendrecv"));
+            }
             self.dialogs[index].state = State::Talking;
             self.dialogs[index].answered = true;
         } else {
@@ -130,9 +153,15 @@ impl Peer {
         }
         // The other forks are over, but for one that answers at the same moment.
         let branch = invite.branch();
+        let call_id = &self.dialogs[index].call_id;
+        let first = self
+            .dialogs
+            .iter()
+            .position(|dialog| dialog.call_id == *call_id)
+            == Some(index);
         for (other, dialog) in self.dialogs.iter_mut().enumerate() {
             let same = dialog.invite.as_ref().map(Message::branch) == Some(branch.clone());
-            let spared = success && second.is_some() && other == index + 1;
+            let spared = success && second.is_some() && first && other == index + 1;
             if same && !spared {
                 dialog.invite = None;
                 dialog.state = State::Over;
@@ -211,30 +240,35 @@ impl Peer {
                     .retain(|client| client.dialog != index || client.method == "BYE");
             }
             "INVITE" => self.reinvited(now, message, index),
+            "UPDATE" if !message.body.is_empty() && self.is_asking(index) => {
+                self.send_reply(message, 491);
+            }
             "UPDATE" if !message.body.is_empty() => {
                 let (contact, sdp) = (self.contact(), self.sdp(index, "sendrecv"));
+                let response = self.reply(message, 200, None).with("Contact", contact);
                 let response = self
-                    .reply(message, 200, None)
-                    .with("Contact", contact)
+                    .extended_answer(now, index, message, response)
                     .with_body("application/sdp", &sdp);
                 self.remember(message, &response);
             }
             "UPDATE" => {
                 let contact = self.contact();
                 let response = self.reply(message, 200, None).with("Contact", contact);
+                let response = self.extended_answer(now, index, message, response);
                 self.remember(message, &response);
             }
-            "INFO" | "OPTIONS" | "NOTIFY" | "PRACK" => self.send_reply(message, 200),
+            "PRACK" => {
+                let status = self.confirmed(index, message);
+                self.send_reply(message, status);
+            }
+            "INFO" | "OPTIONS" | "NOTIFY" => self.send_reply(message, 200),
             _ => self.send_reply(message, 405),
         }
     }
 
     /// RFC 3261 §14.2.
     fn reinvited(&mut self, now: Instant, message: &Message, index: usize) {
-        let asking = self
-            .clients
-            .iter()
-            .any(|client| client.dialog == index && client.method == "INVITE");
+        let asking = self.is_asking(index);
         let unconfirmed = self
             .finals
             .iter()
@@ -248,9 +282,9 @@ impl Peer {
             .find(|(theirs, _)| message.body.contains(&format!("a={theirs}")))
             .map_or("sendrecv", |(_, ours)| ours);
         let (contact, sdp) = (self.contact(), self.sdp(index, direction));
+        let response = self.reply(message, 200, None).with("Contact", contact);
         let response = self
-            .reply(message, 200, None)
-            .with("Contact", contact)
+            .extended_answer(now, index, message, response)
             .with_body("application/sdp", &sdp);
         self.dialogs[index].target = bracketed(message.need("Contact"));
         self.send_final(now, index, message, &response, true);
