@@ -3,10 +3,14 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use broker_proto::{
@@ -15,26 +19,44 @@ use broker_proto::{
     decode, encode,
     settings::{Settings, Transport, ZoneId},
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
+};
 use sandbox::Channel;
 
 /// Serves the far end of a broker channel in a thread of its own until the sbc is gone.
-pub fn serve(channel: Channel, settings: Settings) {
+pub fn serve(channel: Channel, settings: Settings, accepting: Arc<Accepting>) {
     thread::spawn(move || {
         let mut firewall = Firewall {
             channel: Arc::new(channel),
             settings,
             lease: 0,
+            accepting,
         };
         // The sbc is gone: so is its firewall.
         let _ = firewall.run();
     });
 }
 
+/// Processor time of the threads that accept.
+#[derive(Debug, Default)]
+pub struct Accepting(AtomicU64);
+
+impl Accepting {
+    /// So far.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
 struct Firewall {
     channel: Arc<Channel>,
     settings: Settings,
     lease: u64,
+    accepting: Arc<Accepting>,
 }
 
 impl Firewall {
@@ -80,6 +102,11 @@ impl Firewall {
                 } else {
                     Vec::new()
                 };
+                if transport != Transport::Udp {
+                    for address in &local {
+                        self.accept(zone, transport, *address)?;
+                    }
+                }
                 self.say(&FromBroker::Listening { id, local }, sockets)
             }
             ToBroker::OpenMedia {
@@ -99,6 +126,33 @@ impl Firewall {
             }
             ToBroker::Health { .. } => Ok(()),
         }
+    }
+
+    /// Hands over what is accepted there, in a thread of its own until the sbc is gone.
+    fn accept(&self, zone: ZoneId, transport: Transport, local: SocketAddr) -> io::Result<()> {
+        let listener = TcpListener::bind(local)?;
+        let (channel, accepting) = (Arc::clone(&self.channel), Arc::clone(&self.accepting));
+        thread::spawn(move || {
+            let mut counted = 0;
+            while let Ok((stream, peer)) = listener.accept() {
+                let accepted = FromBroker::Accepted {
+                    zone,
+                    transport,
+                    local,
+                    peer,
+                };
+                if stream.set_nonblocking(true).is_err()
+                    || say(&channel, &accepted, vec![stream.into()]).is_err()
+                {
+                    return;
+                }
+                let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+                let used = used.map_or(counted, |used| used.num_nanoseconds().cast_unsigned());
+                accepting.0.fetch_add(used - counted, Ordering::Relaxed);
+                counted = used;
+            }
+        });
+        Ok(())
     }
 
     fn open_media(
@@ -135,17 +189,21 @@ impl Firewall {
             .flat_map(|zone| zone.addresses.iter().copied())
     }
 
-    /// Sends, waiting for room: a bench may be behind for a moment.
     fn say(&self, message: &FromBroker, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        let bytes = encode(message).map_err(io::Error::other)?;
-        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        loop {
-            match self.channel.send(&bytes, &borrowed) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(&self.channel, PollFlags::POLLOUT)?;
-                }
-                other => return other,
+        say(&self.channel, message, descriptors)
+    }
+}
+
+/// Sends, waiting for room: a bench may be behind for a moment.
+fn say(channel: &Channel, message: &FromBroker, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let bytes = encode(message).map_err(io::Error::other)?;
+    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    loop {
+        match channel.send(&bytes, &borrowed) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait(channel, PollFlags::POLLOUT)?;
             }
+            other => return other,
         }
     }
 }

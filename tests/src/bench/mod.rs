@@ -9,6 +9,7 @@
 //! | [`rtpengine`] | the peer for media, by its control protocol |
 //! | [`sip`] | calls through our whole sbc and through Kamailio |
 //! | [`register`] | phones that register and refresh through our whole sbc |
+//! | [`tls`] | TLS handshakes and idle connections of our sbc and of Kamailio |
 //! | [`product`] | the real sbc program in its sandbox |
 //! | [`firewall`] | a firewall that grants everything |
 //! | [`cpu`] | processor time of a process |
@@ -24,3 +25,4 @@ pub mod relay;
 pub mod rtpengine;
 pub mod sip;
 pub mod subject;
+pub mod tls;

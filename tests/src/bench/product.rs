@@ -1,76 +1,59 @@
-//! The real sbc program, in its real sandbox, with a firewall, an init and a journal that the bench plays.
+//! The real sbc program, and the real keyholder, in their real sandboxes, with a firewall, an init and a journal that the
+//! bench plays.
 
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use broker_proto::{
     MAX_MESSAGE, Role,
-    control::{ChannelKind, FromChild, ToChild},
+    control::{ChannelKind, FromChild, SecretBytes, ToChild},
     decode, encode,
     settings::Settings,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sandbox::{Channel, Child, Launch, Profile, launch};
 
-use super::firewall;
+use super::firewall::{self, Accepting};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The running program.
-pub struct Product {
+/// A program of ours, sandboxed as init does it.
+struct Process {
     child: Child,
     control: Channel,
 }
 
-impl Product {
-    /// Starts it and waits until it serves. The binary stands beside this one, or in `$GH_BIN`.
-    ///
-    /// # Errors
-    /// When it does not start or does not get ready; needs root, as init does.
-    pub fn start(settings: Settings) -> io::Result<Self> {
-        let path = folder()?.join("gatehouse-sbc");
+impl Process {
+    /// Starts it. The binary stands beside this one, or in `$GH_BIN`.
+    fn start(role: Role) -> io::Result<Self> {
+        let path = folder()?.join(format!("gatehouse-{}", role.name()));
         let program = File::open(&path)
             .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
-        let profile = Profile::for_role(Role::Sbc.name()).ok_or(io::ErrorKind::NotFound)?;
+        let profile = Profile::for_role(role.name()).ok_or(io::ErrorKind::NotFound)?;
         let (control, child_end) = Channel::pair()?;
         let (log, log_end) = nix::unistd::pipe()?;
         let child = launch(Launch {
             program: program.as_fd(),
-            name: Role::Sbc.name(),
+            name: role.name(),
             profile: &profile,
             control: child_end.into(),
             stderr: log_end,
             directory: None,
         })?;
         pass_on(log);
-        let product = Self { child, control };
-        firewall::serve(product.peer(Role::Firewall, ChannelKind::Broker)?, settings);
-        swallow(product.peer(Role::Journal, ChannelKind::Journal)?);
-        product.wait_until_ready()?;
-        Ok(product)
+        Ok(Self { child, control })
     }
 
-    /// Its process number.
-    #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.child.pid
-    }
-
-    /// A channel to it, as init hands it over.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn peer(&self, role: Role, channel: ChannelKind) -> io::Result<Channel> {
-        let (near, far) = Channel::pair()?;
-        let message = encode(&ToChild::Peer { role, channel }).map_err(io::Error::other)?;
-        self.control.send(&message, &[near.as_fd()])?;
-        Ok(far)
+    fn tell(&self, message: &ToChild, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let message = encode(message).map_err(io::Error::other)?;
+        self.control.send(&message, descriptors)
     }
 
     fn wait_until_ready(&self) -> io::Result<()> {
@@ -94,11 +77,90 @@ impl Product {
     }
 }
 
-impl Drop for Product {
+impl Drop for Process {
     fn drop(&mut self) {
         sandbox::process::kill(&self.child.pidfd);
         // It was killed: there is nothing to learn from how it ended.
         let _ = sandbox::process::wait(self.child.pid);
+    }
+}
+
+/// The running program.
+pub struct Product {
+    process: Process,
+    accepting: Arc<Accepting>,
+}
+
+impl Product {
+    /// Starts it and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not start or does not get ready; needs root, as init does.
+    pub fn start(settings: Settings) -> io::Result<Self> {
+        let product = Self {
+            process: Process::start(Role::Sbc)?,
+            accepting: Arc::default(),
+        };
+        let broker = product.peer(Role::Firewall, ChannelKind::Broker)?;
+        firewall::serve(broker, settings, Arc::clone(&product.accepting));
+        swallow(product.peer(Role::Journal, ChannelKind::Journal)?);
+        product.process.wait_until_ready()?;
+        Ok(product)
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.process.child.pid
+    }
+
+    /// Processor time that accepting its connections has taken, which the firewall does for it.
+    #[must_use]
+    pub fn accepting(&self) -> Duration {
+        self.accepting.time()
+    }
+
+    /// A channel to it, as init hands it over.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peer(&self, role: Role, channel: ChannelKind) -> io::Result<Channel> {
+        let (near, far) = Channel::pair()?;
+        let message = ToChild::Peer { role, channel };
+        self.process.tell(&message, &[near.as_fd()])?;
+        Ok(far)
+    }
+}
+
+/// The running keyholder.
+pub struct Keyholder(Process);
+
+impl Keyholder {
+    /// Starts it with one secret, at the service of a product.
+    ///
+    /// # Errors
+    /// As [`Product::start`].
+    pub fn start(product: &Product, name: &str, pem: &str) -> io::Result<Self> {
+        let process = Process::start(Role::Keyholder)?;
+        process.wait_until_ready()?;
+        let secret = ToChild::Secret {
+            name: name.to_owned(),
+            value: SecretBytes(pem.as_bytes().to_vec()),
+        };
+        process.tell(&secret, &[])?;
+        let far = product.peer(Role::Keyholder, ChannelKind::Keyholder)?;
+        let message = ToChild::Peer {
+            role: Role::Sbc,
+            channel: ChannelKind::Keyholder,
+        };
+        process.tell(&message, &[far.as_fd()])?;
+        Ok(Self(process))
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.0.child.pid
     }
 }
 

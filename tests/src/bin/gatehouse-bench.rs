@@ -1,14 +1,15 @@
-//! `gatehouse-bench relay|sip|register|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
+//! `gatehouse-bench relay|sip|register|tls|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
 //! tests/packages.txt. Prints a table for each bench and one line of JSON at the end.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use e2e::bench::{namespace, register, relay, sip, subject};
+use e2e::bench::{namespace, register, relay, sip, subject, tls};
 use serde_json::json;
 
 const USAGE: &str = "usage: gatehouse-bench relay [--calls N]... [--seconds N] [--rounds N]
        gatehouse-bench sip [--rate N] [--calls N]
        gatehouse-bench register [--phones N] [--rounds N]
+       gatehouse-bench tls [--handshakes N] [--idle N] [--rounds N]
        gatehouse-bench all";
 
 fn main() -> ExitCode {
@@ -41,12 +42,17 @@ fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
             namespace::enter(&sip::ADDRESSES)?;
             println!("{}", json!({ "register": register(options)? }));
         }
+        ["tls", options @ ..] => {
+            namespace::enter(&sip::ADDRESSES)?;
+            println!("{}", json!({ "tls": tls(options)? }));
+        }
         ["all"] => {
             namespace::enter(&sip::ADDRESSES)?;
             let all = json!({
                 "relay": relays(&[])?,
                 "sip": sip(&[])?,
                 "register": register(&[])?,
+                "tls": tls(&[])?,
             });
             println!("{all}");
         }
@@ -109,4 +115,21 @@ fn register(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::E
         }
     }
     Ok(register::run(plan)?)
+}
+
+fn tls(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let mut plan = tls::Plan {
+        handshakes: 2_000,
+        idle: 2_000,
+        rounds: 2,
+    };
+    for option in options.chunks(2) {
+        match option {
+            ["--handshakes", count] => plan.handshakes = count.parse()?,
+            ["--idle", count] => plan.idle = count.parse()?,
+            ["--rounds", count] => plan.rounds = count.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(tls::run(plan)?)
 }
