@@ -17,6 +17,7 @@
 //! | `trial` | keep the new configuration or go back |
 //! | `network` | network test → words |
 //! | [`app`] | keys and messages in, page and messages out |
+//! | `typing` | what a key does to the page that is shown |
 //! | `shell` | descriptors and clock |
 //!
 //! # What init sends
@@ -45,5 +46,6 @@ pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod typing;
 
 pub use shell::serve;
