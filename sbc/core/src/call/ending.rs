@@ -76,6 +76,18 @@ impl Call {
         }
     }
 
+    /// A request inside a dialog failed with `status`: 481, or silence (408), says that the dialog is gone on that side, and the
+    /// call with it. RFC 3261 §12.2.1.2.
+    pub(super) fn end_if_lost(&mut self, cx: &mut Context, side: Side, status: u16) {
+        if !matches!(status, 408 | 481) {
+            return;
+        }
+        if let Some(leg) = self.leg_mut(side) {
+            leg.over = status == 481;
+        }
+        self.end(cx, "dialog-lost");
+    }
+
     /// What becomes of the INVITE that is on its way.
     fn end_exchange(&mut self, cx: &mut Context, answered: bool) {
         let Some(exchange) = &self.exchange else {

@@ -56,23 +56,7 @@ impl Call {
             Method::Refer => self.refer(cx, side, server, request),
             Method::Notify => self.referral_news(cx, side, server, request),
             Method::Message => self.message_request(cx, side, server, request),
-            Method::Options => {
-                let answer = Answer {
-                    status: StatusCode::OK,
-                    allow: true,
-                    accept: true,
-                    ..Answer::default()
-                };
-                transactions::respond(cx, server, answer);
-            }
-            _ => {
-                let answer = Answer {
-                    status: StatusCode::METHOD_NOT_ALLOWED,
-                    allow: true,
-                    ..Answer::default()
-                };
-                transactions::respond(cx, server, answer);
-            }
+            _ => of_any_dialog(cx, server, &request.method),
         }
     }
 
@@ -100,23 +84,7 @@ impl Call {
             // RFC 3261 §15: the caller may end an early dialog so, the callee may not.
             (Side::A, Method::Bye) => self.bye(cx, side, server, request),
             (Side::A, Method::Info) => self.info_request(cx, side, server, request),
-            (_, Method::Options) => {
-                let answer = Answer {
-                    status: StatusCode::OK,
-                    allow: true,
-                    accept: true,
-                    ..Answer::default()
-                };
-                transactions::respond(cx, server, answer);
-            }
-            _ => {
-                let answer = Answer {
-                    status: StatusCode::METHOD_NOT_ALLOWED,
-                    allow: true,
-                    ..Answer::default()
-                };
-                transactions::respond(cx, server, answer);
-            }
+            (_, method) => of_any_dialog(cx, server, method),
         }
     }
 
@@ -227,11 +195,23 @@ impl Call {
         // A final status of the other side is told as it is; challenges and redirections mean nothing to this one.
         let told = crate::message::told(self.mapped(cx, side, status), false);
         transactions::respond_plain(cx, server, told);
-        if matches!(status, 408 | 481) && self.phase == Phase::Answered {
-            if let Some(leg) = self.leg_mut(side) {
-                leg.over = status == 481;
-            }
-            self.end(cx, "dialog-lost");
+        if self.phase == Phase::Answered {
+            self.end_if_lost(cx, side, status);
         }
     }
+}
+
+/// What any dialog answers alike: OPTIONS, and methods that have no business here.
+fn of_any_dialog(cx: &mut Context, server: u64, method: &Method) {
+    let options = *method == Method::Options;
+    let answer = Answer {
+        status: match options {
+            true => StatusCode::OK,
+            false => StatusCode::METHOD_NOT_ALLOWED,
+        },
+        allow: true,
+        accept: options,
+        ..Answer::default()
+    };
+    transactions::respond(cx, server, answer);
 }

@@ -166,6 +166,6 @@ impl Call {
         side: Side,
         response: &sbc_sip::message::Response,
     ) {
-        self.repeated(cx, side, 0, Some(response));
+        self.repeated(cx, side, Some(response));
     }
 }

@@ -452,13 +452,7 @@ impl Call {
             return;
         }
         self.restore(cx);
-        // RFC 3261 §12.2.1.2: the dialog is gone on the other side.
-        if matches!(status, 408 | 481) {
-            if let Some(leg) = self.leg_mut(side) {
-                leg.over = status == 481;
-            }
-            self.end(cx, "dialog-lost");
-        }
+        self.end_if_lost(cx, side, status);
     }
 
     /// Go on with the next target if this failure is the target's own, not the callee's.

@@ -144,29 +144,13 @@ impl Call {
         status: u16,
         response: Option<&Response>,
     ) {
-        if status < 200 {
-            return;
-        }
-        if !(200..=299).contains(&status) {
-            self.inviting.retain(|have| *have != client);
-        }
-        let current = self
-            .own
-            .as_ref()
-            .and_then(|own| own.client.clone())
-            .filter(|(have, ..)| *have == client);
-        let Some((_, cseq, method)) = current else {
-            self.repeated(cx, side, client, response);
-            self.check_over(cx);
+        let ours = self.own.as_ref().and_then(|own| own.client.clone());
+        let heard = (client, status, response);
+        let Some(method) = self.offer_heard(cx, side, heard, ours) else {
             return;
         };
         match (status, response) {
-            (200..=299, Some(response)) => {
-                if method == Method::Invite {
-                    self.acknowledge(cx, side, cseq, None);
-                }
-                self.own_accepted(cx, side, response);
-            }
+            (200..=299, Some(response)) => self.own_accepted(cx, side, response),
             (422, Some(response)) if self.session_raised(side, &response.headers) => {
                 self.own_request(cx);
             }
@@ -179,10 +163,7 @@ impl Call {
             (491, _) => self.back_off(cx, side),
             (408 | 481, _) => {
                 self.own = None;
-                if let Some(leg) = self.leg_mut(side) {
-                    leg.over = status == 481;
-                }
-                self.end(cx, "dialog-lost");
+                self.end_if_lost(cx, side, status);
             }
             _ => {
                 let own = self.own.take();

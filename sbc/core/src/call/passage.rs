@@ -402,29 +402,13 @@ impl Call {
         status: u16,
         response: Option<&Response>,
     ) {
-        if (101..=199).contains(&status) || status == 100 {
+        let ours = self.passage.as_ref().and_then(|it| it.client.clone());
+        let heard = (client, status, response);
+        if self.offer_heard(cx, side, heard, ours).is_none() {
             return;
         }
-        let current = self
-            .passage
-            .as_ref()
-            .and_then(|passage| passage.client.clone())
-            .filter(|(have, ..)| *have == client);
-        if !(200..=299).contains(&status) {
-            self.inviting.retain(|have| *have != client);
-        }
-        let Some((_, cseq, method)) = current else {
-            self.repeated(cx, side, client, response);
-            self.check_over(cx);
-            return;
-        };
         match (status, response) {
-            (200..=299, Some(response)) => {
-                if method == Method::Invite {
-                    self.acknowledge(cx, side, cseq, None);
-                }
-                self.passage_accepted(cx, side, response);
-            }
+            (200..=299, Some(response)) => self.passage_accepted(cx, side, response),
             (422, Some(response)) if self.session_raised(side, &response.headers) => {
                 self.pass_on(cx);
             }
@@ -433,14 +417,35 @@ impl Call {
         self.check_over(cx);
     }
 
-    /// A 2xx to a re-INVITE that was accepted before, or is of no interest any more.
-    pub(super) fn repeated(
+    /// A response to a request of ours that brings an offer, one that passes or one of our own: the method if it is the
+    /// final response to the request `ours`, with a 2xx to INVITE acknowledged; otherwise it is dealt with.
+    pub(super) fn offer_heard(
         &mut self,
         cx: &mut Context,
         side: Side,
-        client: u64,
-        response: Option<&Response>,
-    ) {
+        (client, status, response): (u64, u16, Option<&Response>),
+        ours: Option<(u64, u32, Method)>,
+    ) -> Option<Method> {
+        if status < 200 {
+            return None;
+        }
+        let success = (200..=299).contains(&status);
+        if !success {
+            self.inviting.retain(|have| *have != client);
+        }
+        let Some((_, cseq, method)) = ours.filter(|(have, ..)| *have == client) else {
+            self.repeated(cx, side, response);
+            self.check_over(cx);
+            return None;
+        };
+        if success && response.is_some() && method == Method::Invite {
+            self.acknowledge(cx, side, cseq, None);
+        }
+        Some(method)
+    }
+
+    /// A 2xx to a re-INVITE that was accepted before, or is of no interest any more.
+    pub(super) fn repeated(&mut self, cx: &mut Context, side: Side, response: Option<&Response>) {
         let Some(response) = response.filter(|response| {
             response.status.is_success() && response.headers.cseq.method == Method::Invite
         }) else {
@@ -455,7 +460,6 @@ impl Call {
             }
             _ => {
                 cx.counters.count("sip_abandoned_answers_total", "", "");
-                let _late = client;
                 self.acknowledge(cx, side, cseq, None);
             }
         }
@@ -535,12 +539,8 @@ impl Call {
             _ => status,
         };
         self.refuse_passage(cx, told, "offer-refused");
-        // RFC 3261 §12.2.1.2: the dialog is gone on the other side.
-        if matches!(status, 408 | 481) && self.phase == Phase::Answered {
-            if let Some(leg) = self.leg_mut(side) {
-                leg.over = status == 481;
-            }
-            self.end(cx, "dialog-lost");
+        if self.phase == Phase::Answered {
+            self.end_if_lost(cx, side, status);
         }
     }
 

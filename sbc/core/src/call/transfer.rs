@@ -328,10 +328,7 @@ impl Call {
             };
             self.referral_refused(cx, server, told);
             if status == 481 {
-                if let Some(leg) = self.leg_mut(side) {
-                    leg.over = true;
-                }
-                self.end(cx, "dialog-lost");
+                self.end_if_lost(cx, side, status);
             }
             return;
         }
