@@ -80,8 +80,9 @@ interop: build ## telephones of different makers over each transport and family;
 	$(CARGO) test -p e2e --no-run
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_INTEROP="$${GATEHOUSE_INTEROP:-all}" $(CARGO) test -p e2e --test lab telephones
 
-soak: build ## the long runs: 100,000 random commits on real nftables
+soak: build ## the long runs: 100,000 random commits on real nftables, an hour of calls at 60 % load
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release $(REMAP) -p firewall --test ruleset_commits -- --nocapture
+	$(SUDO) env GH_BIN=$(GH_BIN) $(RELEASE)/gatehouse-bench endurance
 
 # Twice, because bookworm's qemu-system-x86 takes a newer qemu-utils away: the second pass brings the one that fits.
 deps: ## the Debian packages that builds and tests need

@@ -3,7 +3,7 @@
 //! registration takes of the process's memory. The phones' and the registrar's own time does not count.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 use broker_proto::settings::{Registration, Settings};
 use serde_json::{Value, json};
 
-use super::{cpu, product::Product, sip};
+use super::{cpu, memory, product::Product, sip};
 
 /// Addresses of the phones, each with as many sockets as it takes.
 const PHONES: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
@@ -46,11 +46,12 @@ pub fn run(plan: Plan) -> io::Result<Value> {
     let mut phones = (0..plan.phones)
         .map(Phone::new)
         .collect::<io::Result<Vec<Phone>>>()?;
-    let before = resident(product.pid())?;
+    let before = memory::resident(product.pid())?;
     // A challenge, then its answer.
     round(&mut phones, false)?;
     let relayed = round(&mut phones, true)?;
-    let memory = resident(product.pid())?.saturating_sub(before) / u64::from(plan.phones.max(1));
+    let memory =
+        memory::resident(product.pid())?.saturating_sub(before) / u64::from(plan.phones.max(1));
     let asked = registrar.asked();
     let (start, used) = (Instant::now(), cpu::time(product.pid())?);
     let mut answered = 0;
@@ -234,16 +235,4 @@ fn answer(socket: &UdpSocket, peer: SocketAddr, request: &str) {
     let answer = format!("{start}\r\n{kept}\r\n{to};tag=r\r\n{more}\r\nContent-Length: 0\r\n\r\n");
     // What is lost is asked again.
     let _ = socket.send_to(answer.as_bytes(), peer);
-}
-
-/// Octets of a process in memory.
-fn resident(pid: u32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-    let pages: Option<u64> = text
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse().ok());
-    pages
-        .map(|pages| pages * 4_096)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

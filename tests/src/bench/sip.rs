@@ -1,14 +1,14 @@
-//! The SIP bench: INVITE, 200, ACK, BYE, 200 between two sipp, through our whole sbc process and through Kamailio as a
-//! stateful, record-routing proxy. Both get the same number of calls at the same rate; what counts is how many calls a
-//! second of one core's time is good for. Ours is a back-to-back user agent that also opens media for each call; the
-//! proxy only passes messages on.
+//! The SIP bench: INVITE, 200, ACK, BYE, 200 between two sipp, through our whole sbc process, through Kamailio as a
+//! stateful, record-routing proxy, and through Sippy's B2BUA. All get calls at the same rate, or as many as they bear; what
+//! counts is how many calls a second of one core's time is good for. Ours is a back-to-back user agent that also opens
+//! media for each call; the proxy only passes messages on; the other B2BUA knows signalling alone.
 
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
-    thread::available_parallelism,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,14 +19,22 @@ use broker_proto::settings::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{cpu, product::Product};
+use super::{
+    cpu, memory,
+    product::Product,
+    sip_peers::{Kamailio, Sippy, wait_for_port},
+};
 
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CALLER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
 pub(super) const CALLEE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 pub(super) const SIP: u16 = 5060;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What a B2BUA in Python bears beside its caller and callee.
+const SIPPY_RATE: u32 = 50;
+/// Calls that are held for their memory, and those that come before so that what grows once has grown.
+const HELD: u32 = 2_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Addresses that the loopback must have.
 pub const ADDRESSES: [Ipv4Addr; 4] = [OUTSIDE, INSIDE, CALLER, CALLEE];
@@ -50,24 +58,35 @@ struct Outcome {
     retransmitted: u64,
 }
 
-/// Measures; the table goes to standard output, the result is for the JSON line.
+/// Measures; the table goes to standard output, the result is for the JSON line. Without `sippy`, its program, the peer of
+/// our own kind is left out.
 ///
 /// # Errors
-/// When sipp, Kamailio or the sbc fail or are not there.
-pub fn run(plan: Plan) -> io::Result<Value> {
+/// When sipp, a peer or the sbc fail or are not there.
+pub fn run(plan: Plan, sippy: Option<&Path>) -> io::Result<Value> {
     let folder = tempfile::tempdir()?;
     let callee = Callee::start(&folder)?;
-    let ours = {
+    let (ours, held) = {
         let product = Product::start(settings())?;
         let pid = product.pid();
-        measure("gatehouse", plan, &folder, || cpu::time(pid))?
+        let ours = measure("gatehouse", plan, &folder, || cpu::time(pid))?;
+        (ours, memory_of_calls(pid, &folder)?)
     };
-    let theirs = {
+    let mut lines = vec![ours];
+    {
         let kamailio = Kamailio::start(&folder)?;
-        measure("kamailio", plan, &folder, || {
-            cpu::family_time(kamailio.0.id())
-        })?
-    };
+        lines.push(measure("kamailio", plan, &folder, || {
+            cpu::family_time(kamailio.pid())
+        })?);
+    }
+    if let Some(program) = sippy {
+        let sippy = Sippy::start(&folder, program)?;
+        let plan = Plan {
+            rate: plan.rate.min(SIPPY_RATE),
+            calls: plan.calls / 6,
+        };
+        lines.push(measure("sippy", plan, &folder, || cpu::time(sippy.pid()))?);
+    }
     drop(callee);
     println!(
         "INVITE-200-BYE, {} calls at {} a second",
@@ -77,21 +96,42 @@ pub fn run(plan: Plan) -> io::Result<Value> {
         "{:<12} {:>20} {:>10} {:>8} {:>14}",
         "", "calls/s and core", "succeeded", "failed", "retransmitted"
     );
-    for line in [&ours, &theirs] {
+    let mut result = json!({ "rate": plan.rate, "calls": plan.calls, "octets_per_call": held });
+    let of_ours = lines.first().map_or(0.0, |ours| ours.calls_per_core);
+    for line in &lines {
         println!(
             "{:<12} {:>20.0} {:>10} {:>8} {:>14}",
             line.name, line.calls_per_core, line.succeeded, line.failed, line.retransmitted
         );
+        result[line.name] = line.json();
     }
-    let ratio = ours.calls_per_core / theirs.calls_per_core;
-    println!("ratio gatehouse/kamailio: {ratio:.2}\n");
-    Ok(json!({
-        "rate": plan.rate,
-        "calls": plan.calls,
-        "ratio": ratio,
-        "gatehouse": ours.json(),
-        "kamailio": theirs.json(),
-    }))
+    for line in lines.iter().skip(1) {
+        let ratio = of_ours / line.calls_per_core;
+        println!("ratio gatehouse/{}: {ratio:.2}", line.name);
+        result[format!("ratio_{}", line.name)] = json!(ratio);
+    }
+    println!("octets for each call that is held ({HELD} at once): {held}\n");
+    Ok(result)
+}
+
+/// Many calls at the same time: what one takes of the process's memory.
+fn memory_of_calls(pid: u32, folder: &TempDir) -> io::Result<u64> {
+    let before = memory::resident(pid)?;
+    let mut caller = caller(HELD, HELD / 10, HELD, folder)
+        .args(["-d", "20000"])
+        .spawn()?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut most = before;
+    // They hang up one by one in the end: the highest that was seen is that of all.
+    while caller.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            let _ = caller.kill();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        most = most.max(memory::resident(pid)?);
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(most.saturating_sub(before) / u64::from(HELD))
 }
 
 impl Outcome {
@@ -127,30 +167,11 @@ fn measure(
 }
 
 /// One sipp as the caller; says how many calls succeeded and failed and how many messages it sent again.
-fn call(name: &str, rate: u32, calls: u32, folder: &TempDir) -> io::Result<[u64; 3]> {
+pub(super) fn call(name: &str, rate: u32, calls: u32, folder: &TempDir) -> io::Result<[u64; 3]> {
     let statistics = folder.path().join(format!("{name}-{calls}.csv"));
-    let status = sipp()
-        .arg(format!("{OUTSIDE}:{SIP}"))
-        .args(["-sn", "uac", "-s", "+49305551001", "-d", "0"])
-        .args([
-            "-i",
-            &CALLER.to_string(),
-            "-p",
-            &SIP.to_string(),
-            "-mi",
-            &CALLER.to_string(),
-        ])
-        .args([
-            "-r",
-            &rate.to_string(),
-            "-m",
-            &calls.to_string(),
-            "-l",
-            "20000",
-        ])
-        .args(["-timeout", "120s", "-trace_stat", "-fd", "1", "-stf"])
+    let status = caller(calls, rate, 20_000, folder)
+        .args(["-d", "0", "-trace_stat", "-fd", "1", "-stf"])
         .arg(&statistics)
-        .current_dir(folder.path())
         .status()?;
     let text = fs::read_to_string(&statistics)?;
     let counts = ["SuccessfulCall(C)", "FailedCall(C)", "Retransmissions(C)"]
@@ -163,6 +184,19 @@ fn call(name: &str, rate: u32, calls: u32, folder: &TempDir) -> io::Result<[u64;
             "no call through {name} succeeded (sipp: {status})"
         ))),
     }
+}
+
+fn caller(calls: u32, rate: u32, at_once: u32, folder: &TempDir) -> Command {
+    let mut command = sipp();
+    let own = CALLER.to_string();
+    command
+        .arg(format!("{OUTSIDE}:{SIP}"))
+        .args(["-sn", "uac", "-s", "+49305551001"])
+        .args(["-i", &own, "-p", &SIP.to_string(), "-mi", &own])
+        .args(["-r", &rate.to_string(), "-m", &calls.to_string()])
+        .args(["-l", &at_once.to_string(), "-timeout", "120s"])
+        .current_dir(folder.path());
+    command
 }
 
 /// The last value of a column of sipp's statistics.
@@ -183,10 +217,10 @@ fn sipp() -> Command {
 }
 
 /// The callee of all calls.
-struct Callee(Child);
+pub(super) struct Callee(Child);
 
 impl Callee {
-    fn start(folder: &TempDir) -> io::Result<Self> {
+    pub(super) fn start(folder: &TempDir) -> io::Result<Self> {
         let child = sipp()
             .args([
                 "-sn",
@@ -210,82 +244,6 @@ impl Drop for Callee {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The peer: a stateful proxy that stays in the path, and nothing else.
-struct Kamailio(Child);
-
-impl Kamailio {
-    fn start(folder: &TempDir) -> io::Result<Self> {
-        let configuration = folder.path().join("kamailio.cfg");
-        fs::write(&configuration, kamailio_configuration()?)?;
-        let child = Command::new("kamailio")
-            .args(["-DD", "-E", "-m", "512", "-M", "32"])
-            .arg("-Y")
-            .arg(folder.path())
-            .arg("-f")
-            .arg(&configuration)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let kamailio = Self(child);
-        wait_for_port(OUTSIDE)?;
-        Ok(kamailio)
-    }
-}
-
-impl Drop for Kamailio {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
-        // It ends its children on SIGTERM; one that is gone already is what we want.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
-}
-
-fn kamailio_configuration() -> io::Result<String> {
-    let children = available_parallelism()?.get();
-    Ok(format!(
-        r#"#!KAMAILIO
-debug=0
-log_stderror=yes
-children={children}
-disable_tcp=yes
-auto_aliases=no
-dns=no
-rev_dns=no
-listen=udp:{OUTSIDE}:{SIP}
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "siputils.so"
-loadmodule "textops.so"
-request_route {{
-    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
-    # sipp's own scenario names the proxy, not the callee's contact, inside the dialog.
-    if (has_totag()) {{ loose_route(); }} else if (is_method("INVITE")) {{ record_route(); }}
-    $du = "sip:{CALLEE}:{SIP}";
-    t_relay();
-}}
-"#
-    ))
-}
-
-/// Waits until somebody is bound to an address's SIP port.
-fn wait_for_port(ip: Ipv4Addr) -> io::Result<()> {
-    let wanted = format!("{:08X}:{SIP:04X}", u32::from_le_bytes(ip.octets()));
-    let deadline = Instant::now() + PATIENCE;
-    while !fs::read_to_string(Path::new("/proc/net/udp"))?.contains(&wanted) {
-        if Instant::now() > deadline {
-            return Err(io::Error::other(format!("nobody listens on {ip}:{SIP}")));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// Calls of a trunk go to the PBX.

@@ -1,15 +1,22 @@
-//! `gatehouse-bench relay|sip|register|tls|all`: the promised figures beside a peer. Installs nothing: what a bench needs stands in
-//! tests/packages.txt. Prints a table for each bench and one line of JSON at the end.
+//! `gatehouse-bench relay|sip|register|tls|endurance|all`: the promised figures beside a peer. What a bench needs stands in
+//! tests/packages.txt; one peer comes from the Python package index. Prints a table for each bench and one line of JSON at
+//! the end.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use e2e::bench::{namespace, register, relay, sip, subject, tls};
+use e2e::bench::{endurance, namespace, register, relay, sip, sip_peers, subject, tls};
 use serde_json::json;
 
 const USAGE: &str = "usage: gatehouse-bench relay [--calls N]... [--seconds N] [--rounds N]
        gatehouse-bench sip [--rate N] [--calls N]
        gatehouse-bench register [--phones N] [--rounds N]
        gatehouse-bench tls [--handshakes N] [--idle N] [--rounds N]
+       gatehouse-bench endurance [--minutes N]
        gatehouse-bench all";
 
 fn main() -> ExitCode {
@@ -35,8 +42,9 @@ fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
             println!("{}", json!({ "relay": relays(options)? }));
         }
         ["sip", options @ ..] => {
+            let sippy = sippy();
             namespace::enter(&sip::ADDRESSES)?;
-            println!("{}", json!({ "sip": sip(options)? }));
+            println!("{}", json!({ "sip": sip(options, sippy.as_deref())? }));
         }
         ["register", options @ ..] => {
             namespace::enter(&sip::ADDRESSES)?;
@@ -46,11 +54,22 @@ fn run(words: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
             namespace::enter(&sip::ADDRESSES)?;
             println!("{}", json!({ "tls": tls(options)? }));
         }
+        ["endurance", options @ ..] => {
+            let minutes = match options {
+                [] => 60,
+                ["--minutes", minutes] => minutes.parse()?,
+                _ => return Err(USAGE.into()),
+            };
+            namespace::enter(&sip::ADDRESSES)?;
+            let time = Duration::from_secs(60 * minutes);
+            println!("{}", json!({ "endurance": endurance::run(time)? }));
+        }
         ["all"] => {
+            let sippy = sippy();
             namespace::enter(&sip::ADDRESSES)?;
             let all = json!({
                 "relay": relays(&[])?,
-                "sip": sip(&[])?,
+                "sip": sip(&[], sippy.as_deref())?,
                 "register": register(&[])?,
                 "tls": tls(&[])?,
             });
@@ -87,7 +106,17 @@ fn relays(options: &[&str]) -> Result<Vec<serde_json::Value>, Box<dyn std::error
         .collect::<Result<_, _>>()?)
 }
 
-fn sip(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+/// Before this process enters a namespace without a network.
+fn sippy() -> Option<PathBuf> {
+    sip_peers::install_sippy()
+        .inspect_err(|error| eprintln!("without sippy: {error}"))
+        .ok()
+}
+
+fn sip(
+    options: &[&str],
+    sippy: Option<&Path>,
+) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     let mut plan = sip::Plan {
         rate: 200,
         calls: 3000,
@@ -99,7 +128,7 @@ fn sip(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>
             _ => return Err(USAGE.into()),
         }
     }
-    Ok(sip::run(plan)?)
+    Ok(sip::run(plan, sippy)?)
 }
 
 fn register(options: &[&str]) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
