@@ -39,7 +39,8 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// The back-to-back user agent with everything that belongs to it.
 pub struct Core {
     pub(crate) cx: Context,
-    pub(crate) calls: BTreeMap<u64, Call>,
+    /// Boxed: a call is large, and a tree has room for more than it holds.
+    pub(crate) calls: BTreeMap<u64, Box<Call>>,
     pub(crate) registration: Registration,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) messages: Messages,
@@ -269,7 +270,7 @@ impl Core {
     /// After `Stop`: every call is recorded and nothing awaits an answer any more.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.values().all(Call::is_recorded) && !self.cx.transactions.awaits_answers()
+        self.calls.values().all(|call| call.is_recorded()) && !self.cx.transactions.awaits_answers()
     }
 
     fn configure(&mut self, mut settings: Box<Settings>) {

@@ -336,7 +336,7 @@ impl Core {
             callee,
         };
         let call = Call::start(&mut self.cx, id, start);
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
         if let Some(replaced) = replaced {
             self.take_over(id, replaced);
         }

@@ -38,9 +38,9 @@ const WINDOW_MS: u32 = 10_000;
 /// One media line of the call.
 struct Stream {
     id: StreamId,
-    legs: [Option<StreamLeg>; 2],
+    legs: [Option<Box<StreamLeg>>; 2],
     /// Legs in another zone or family; each takes its place above when the offer that needs it is accepted.
-    next: [Option<StreamLeg>; 2],
+    next: [Option<Box<StreamLeg>>; 2],
     running: bool,
     stats: [LegStats; 2],
 }
@@ -107,7 +107,7 @@ impl MediaSession {
             give_back(cx, &old);
         }
         let current = pick(&mut stream.legs, side);
-        if current.as_ref().is_some_and(fits) {
+        if current.as_deref().is_some_and(fits) {
             if let Some(unneeded) = pick(&mut stream.next, side).take() {
                 give_back(cx, &unneeded);
             }
@@ -118,14 +118,14 @@ impl MediaSession {
             true => pick(&mut stream.next, side),
             false => current,
         };
-        if place.as_ref().is_some_and(fits) {
+        if place.as_deref().is_some_and(fits) {
             return;
         }
         if let Some(old) = place.take() {
             give_back(cx, &old);
         }
         let id = cx.requests.issue(Purpose::OpenMedia { call, line, side });
-        *place = Some(StreamLeg {
+        *place = Some(Box::new(StreamLeg {
             zone,
             family,
             lease: None,
@@ -139,7 +139,7 @@ impl MediaSession {
             proved_rtp: None,
             proved_rtcp: None,
             silent: false,
-        });
+        }));
         cx.emit(Output::Broker(ToBroker::OpenMedia {
             id,
             zone,
@@ -163,11 +163,11 @@ impl MediaSession {
             return false;
         };
         let waits = |leg: &StreamLeg| leg.waiting == Some(id);
-        let place = match pick(&mut stream.next, side).as_ref().is_some_and(waits) {
+        let place = match pick(&mut stream.next, side).as_deref().is_some_and(waits) {
             true => pick(&mut stream.next, side),
             false => pick(&mut stream.legs, side),
         };
-        let Some(leg) = place.as_mut().filter(|leg| waits(leg)) else {
+        let Some(leg) = place.as_deref_mut().filter(|leg| waits(leg)) else {
             return false;
         };
         leg.waiting = None;
@@ -564,10 +564,10 @@ impl MediaSession {
             stream.iter().flat_map(move |stream| {
                 let ([a, b], [next_a, next_b]) = (&stream.legs, &stream.next);
                 [
-                    (line, Side::A, a.as_ref()),
-                    (line, Side::B, b.as_ref()),
-                    (line, Side::A, next_a.as_ref()),
-                    (line, Side::B, next_b.as_ref()),
+                    (line, Side::A, a.as_deref()),
+                    (line, Side::B, b.as_deref()),
+                    (line, Side::A, next_a.as_deref()),
+                    (line, Side::B, next_b.as_deref()),
                 ]
                 .into_iter()
                 .filter_map(|(line, side, leg)| leg.map(|leg| (line, side, leg)))
@@ -582,18 +582,18 @@ impl MediaSession {
     fn leg(&self, line: usize, side: Side) -> Option<&StreamLeg> {
         let [a, b] = &self.lines.get(line)?.as_ref()?.legs;
         if side == Side::A {
-            a.as_ref()
+            a.as_deref()
         } else {
-            b.as_ref()
+            b.as_deref()
         }
     }
 
     fn leg_mut(&mut self, line: usize, side: Side) -> Option<&mut StreamLeg> {
         let [a, b] = &mut self.lines.get_mut(line)?.as_mut()?.legs;
         if side == Side::A {
-            a.as_mut()
+            a.as_deref_mut()
         } else {
-            b.as_mut()
+            b.as_deref_mut()
         }
     }
 
@@ -742,7 +742,7 @@ impl MediaSession {
 }
 
 /// The place of a side.
-const fn pick(legs: &mut [Option<StreamLeg>; 2], side: Side) -> &mut Option<StreamLeg> {
+const fn pick<T>(legs: &mut [T; 2], side: Side) -> &mut T {
     let [a, b] = legs;
     match side {
         Side::A => a,

@@ -219,7 +219,7 @@ impl Core {
         };
         self.cx.counters.count("calls_total", "", "");
         let call = Call::start(&mut self.cx, id, start);
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
     }
 
     fn attended(

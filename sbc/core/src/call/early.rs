@@ -112,7 +112,7 @@ impl Call {
         let mut forks = std::mem::take(&mut self.forks);
         let settled = index
             .filter(|index| *index < forks.len())
-            .map(|index| forks.remove(index));
+            .map(|index| Box::new(forks.remove(index)));
         for fork in forks {
             cx.dialogs
                 .remove(&(self.a.call_id().to_owned(), fork.own_tag));

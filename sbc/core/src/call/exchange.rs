@@ -117,7 +117,7 @@ impl Call {
         );
         leg.enter(cx, self.id, Side::B);
         self.b = Some(leg);
-        self.target = Some(target);
+        self.target = Some(Box::new(target));
         self.prepare(cx);
     }
 
@@ -453,7 +453,7 @@ impl Call {
 
     /// The target that is being tried.
     pub(super) fn current_target(&self) -> Option<&Target> {
-        self.target.as_ref()
+        self.target.as_deref()
     }
 }
 

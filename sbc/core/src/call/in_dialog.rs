@@ -173,13 +173,13 @@ impl Call {
             leg.ability.learn(&request.headers);
         }
         transactions::belongs_to(cx, server, self.id);
-        self.exchange = Some(Exchange::new(
+        self.exchange = Some(Box::new(Exchange::new(
             side,
             server,
             request.headers.cseq.number,
             offer,
             false,
-        ));
+        )));
         self.prepare(cx);
     }
 

@@ -149,7 +149,7 @@ impl Call {
 
     /// Referred-By of the INVITE to a transfer's target. RFC 3892.
     pub(super) fn referred_by(&self) -> Option<Field> {
-        self.referrer.clone().map(Field::ReferredBy)
+        self.referrer.as_deref().cloned().map(Field::ReferredBy)
     }
 
     /// Whether a request's tags name the dialog of a leg, seen from us. RFC 3891 §3.

@@ -183,20 +183,20 @@ pub(crate) struct Call {
     a: Leg,
     b: Option<Leg>,
     targets: VecDeque<Target>,
-    target: Option<Target>,
+    target: Option<Box<Target>>,
     original: Original,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     forks: Vec<Fork>,
     /// The early dialog that became the dialog.
-    settled: Option<Fork>,
+    settled: Option<Box<Fork>>,
     /// The caller's first tag is some early dialog's.
     tag_used: bool,
     /// Server transaction and CSeq of the caller's INVITE.
     invite: (u64, u32),
     /// An offer that goes by another message than INVITE.
-    passage: Option<Passage>,
+    passage: Option<Box<Passage>>,
     /// A request on our own account.
-    own: Option<Own>,
+    own: Option<Box<Own>>,
     /// A transfer under way.
     referral: Option<Referral>,
     /// Whether a REFER came on leg A, on leg B.
@@ -208,7 +208,7 @@ pub(crate) struct Call {
     /// The call whose REFER this one was made for.
     made_for: Option<u64>,
     /// Whom to name as referrer.
-    referrer: Option<NameAddr>,
+    referrer: Option<Box<NameAddr>>,
     /// The call and the leg of it that this one's caller replaces.
     replaces: Option<(u64, Side)>,
     /// Session timers of both legs.
@@ -292,7 +292,7 @@ impl Call {
             last_words: None,
             latched: false,
             made_for: start.made_for,
-            referrer: start.referrer,
+            referrer: start.referrer.map(Box::new),
             replaces: None,
             sessions: [Session::default(), Session::default()],
             ready: None,
@@ -321,13 +321,13 @@ impl Call {
         call.a.enter(cx, id, Side::A);
         call.session_noted(Side::A, start.asked);
         transactions::belongs_to(cx, start.server, id);
-        call.exchange = Some(Exchange::new(
+        call.exchange = Some(Box::new(Exchange::new(
             Side::A,
             start.server,
             start.cseq,
             start.offer,
             true,
-        ));
+        )));
         cx.timers
             .set(TimerKey::Call(id, CallTimer::NoAnswer), cx.now + NO_ANSWER);
         call.write_attempt(cx);

@@ -504,7 +504,8 @@ impl Call {
             self.phase = Phase::Answered;
             self.answered_at = Some(cx.now);
             self.status = response.status.as_u16();
-            self.targets.clear();
+            // Not cleared: nobody needs their room any more.
+            self.targets = std::collections::VecDeque::new();
             cx.timers
                 .cancel(TimerKey::Call(self.id, CallTimer::NoAnswer));
             let longest =

@@ -51,13 +51,13 @@ impl Call {
         if self.is_busy(cx) {
             return false;
         }
-        self.own = Some(Own {
+        self.own = Some(Box::new(Own {
             side,
             purpose: Purpose::Refresh,
             client: None,
             tries: 0,
             opening: false,
-        });
+        }));
         self.own_request(cx);
         true
     }
@@ -68,13 +68,13 @@ impl Call {
             Purpose::Refresh => None,
             Purpose::Join(theirs) | Purpose::Settle(theirs) => Some(theirs.clone()),
         };
-        self.own = Some(Own {
+        self.own = Some(Box::new(Own {
             side,
             purpose,
             client: None,
             tries: 0,
             opening: true,
-        });
+        }));
         let carried = theirs.is_none_or(|theirs| self.open_lines(cx, side.other(), &theirs));
         if !carried {
             self.own = None;

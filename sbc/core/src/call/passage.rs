@@ -260,14 +260,14 @@ impl Call {
         let early = early
             .and_then(|index| self.forks.get(index))
             .map(|fork| fork.own_tag.clone());
-        self.passage = Some(Passage {
+        self.passage = Some(Box::new(Passage {
             from,
             early,
             offer: offer.clone(),
             carrier,
             client: None,
             opening: true,
-        });
+        }));
         if !self.open_lines(cx, from, &offer) {
             self.refuse_passage(cx, 488, "media-refused");
         } else if !self.media.is_opening() {

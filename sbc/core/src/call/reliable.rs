@@ -202,7 +202,7 @@ impl Call {
 
     fn set_reliable_timer(&self, cx: &mut Context) {
         let key = TimerKey::Call(self.id, CallTimer::Reliable);
-        let forks = self.forks.iter().chain(&self.settled);
+        let forks = self.forks.iter().chain(self.settled.as_deref());
         match forks.filter_map(|fork| fork.reliable.deadline()).min() {
             Some(at) => cx.timers.set(key, at),
             None => cx.timers.cancel(key),
@@ -213,7 +213,7 @@ impl Call {
     pub(super) fn reliable_timer(&mut self, cx: &mut Context) {
         let (now, server) = (cx.now, self.invite.0);
         let mut given_up = false;
-        for fork in self.forks.iter_mut().chain(&mut self.settled) {
+        for fork in self.forks.iter_mut().chain(self.settled.as_deref_mut()) {
             let Some(waiting) = &mut fork.reliable.waiting else {
                 continue;
             };
@@ -236,7 +236,7 @@ impl Call {
 
     /// Nothing provisional is sent any more.
     pub(super) fn stop_reliable(&mut self, cx: &mut Context) {
-        for fork in self.forks.iter_mut().chain(&mut self.settled) {
+        for fork in self.forks.iter_mut().chain(self.settled.as_deref_mut()) {
             fork.reliable.waiting = None;
             fork.reliable.queue.clear();
         }
@@ -253,7 +253,7 @@ impl Call {
             .position(|fork| Some(&fork.own_tag) == tag.as_ref());
         let fork = match place {
             Some(index) => self.forks.get_mut(index),
-            None => self.settled.as_mut(),
+            None => self.settled.as_deref_mut(),
         };
         let confirmed = fork.and_then(|fork| confirmed_by(fork, request, invite));
         let Some(described) = confirmed else {
