@@ -370,6 +370,24 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_that_is_known_by_name_is_explained_without_asking_for_it() {
+        let text = include_str!("../../appliance/config/example.toml").replace(
+            "trunks = [\"backup\", \"carrier\"]",
+            "trunks = [\"cloud\", \"backup\", \"carrier\"]",
+        );
+        let document = appliance_config::Document::parse(&text, "example.toml").unwrap();
+        let to = ["--from", "internal", "--to", "tel:112", "FILE"];
+        let (journey, _) = Journey::of(&to).unwrap();
+        let steps = explain(&to_settings(&document, 0), &journey).unwrap();
+        for line in [
+            "trunk `cloud` is reached over Udp or Tcp as NAPTR of `sip.cloud.example` says, at the targets of its SRV records in turn",
+            "only addresses in 192.0.35.0/24 count, at port 5060, 5070",
+        ] {
+            assert!(steps.contains(line), "`{line}` in\n{steps}");
+        }
+    }
+
+    #[test]
     fn the_lab_contract_stands_line_by_line() {
         let place = |from: &str, to: &str| match asked(&["--from", from, "--to", to]) {
             Ok(steps) => steps,

@@ -183,8 +183,9 @@ mod tests {
         let document = lab();
         let permissions = permissions(&document, &Policy::of(&document));
         assert_eq!(permissions.listen.len(), 7);
-        // Registrar and two trunks, two addresses each, by UDP and for large requests by TCP.
-        assert_eq!(permissions.connect.len(), 12 + document.host.ntp.len());
+        // Registrar and two trunks, two addresses each, by UDP and for large requests by TCP; where captured messages go.
+        let others = document.host.ntp.len() + document.logging.hep.iter().len();
+        assert_eq!(permissions.connect.len(), 12 + others);
         assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));
         assert!(permissions.zones[0].media.is_some() && permissions.zones[2].media.is_none());
         assert!(permissions.zones[0].strangers.v4 && !permissions.zones[1].strangers.v4);

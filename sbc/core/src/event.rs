@@ -81,6 +81,27 @@ pub(crate) enum Event<'a> {
         trunk: &'a str,
         reason: &'static str,
     },
+    /// A peer that is known by name is at these places now.
+    NameResolved {
+        peer: &'a str,
+        host: &'a str,
+        transport: &'static str,
+        places: &'a str,
+    },
+    /// Name servers do not say where it is, or say that it is nowhere.
+    NameUnresolved {
+        peer: &'a str,
+        host: &'a str,
+        reason: &'static str,
+        /// What was known stays in use.
+        stays: bool,
+    },
+    /// They say that it is at places where it may not be.
+    NameRefused {
+        peer: &'a str,
+        host: &'a str,
+        places: &'a str,
+    },
 }
 
 /// Honest and many: every phone after a power cut.
@@ -115,6 +136,9 @@ impl Event<'_> {
             Self::PeerUp { .. } => "peer-up",
             Self::TrunkRegistered { .. } => "trunk-registered",
             Self::TrunkRegistrationFailed { .. } => "trunk-registration-failed",
+            Self::NameResolved { .. } => "name-resolved",
+            Self::NameUnresolved { .. } => "name-unresolved",
+            Self::NameRefused { .. } => "name-outside-networks",
         }
     }
 
@@ -126,12 +150,15 @@ impl Event<'_> {
             | Self::Limit { reason, .. }
             | Self::RegDel { reason, .. }
             | Self::RegRefused { reason, .. }
-            | Self::TrunkRegistrationFailed { reason, .. } => reason,
+            | Self::TrunkRegistrationFailed { reason, .. }
+            | Self::NameUnresolved { reason, .. } => reason,
             Self::RegNew { .. }
             | Self::AuthFailed { .. }
             | Self::PeerDown { .. }
             | Self::PeerUp { .. }
-            | Self::TrunkRegistered { .. } => "",
+            | Self::TrunkRegistered { .. }
+            | Self::NameResolved { .. }
+            | Self::NameRefused { .. } => "",
         }
     }
 
@@ -140,7 +167,10 @@ impl Event<'_> {
             Self::RegNew { .. } | Self::RegDel { .. } | Self::TrunkRegistered { .. } => {
                 Severity::Info
             }
-            Self::PeerDown { .. } | Self::TrunkRegistrationFailed { .. } => Severity::Warning,
+            Self::PeerDown { .. }
+            | Self::TrunkRegistrationFailed { .. }
+            | Self::NameUnresolved { .. }
+            | Self::NameRefused { .. } => Severity::Warning,
             _ => Severity::Notice,
         }
     }
@@ -154,6 +184,10 @@ impl Event<'_> {
             | Self::TrunkRegistered { .. }
             | Self::TrunkRegistrationFailed { .. } => MANY,
             Self::CallRefused { .. } => SOME,
+            // Name servers are strangers.
+            Self::NameResolved { .. } | Self::NameUnresolved { .. } | Self::NameRefused { .. } => {
+                FEW
+            }
             Self::Refused { .. }
             | Self::Drop { .. }
             | Self::Limit { .. }
@@ -175,7 +209,10 @@ impl Event<'_> {
             Self::PeerDown { .. }
             | Self::PeerUp { .. }
             | Self::TrunkRegistered { .. }
-            | Self::TrunkRegistrationFailed { .. } => None,
+            | Self::TrunkRegistrationFailed { .. }
+            | Self::NameResolved { .. }
+            | Self::NameUnresolved { .. }
+            | Self::NameRefused { .. } => None,
         }
     }
 
@@ -224,6 +261,29 @@ impl Event<'_> {
             Self::TrunkRegistered { trunk } | Self::TrunkRegistrationFailed { trunk, .. } => {
                 details.push(("trunk", trunk.to_owned()));
             }
+            Self::NameResolved {
+                peer,
+                host,
+                transport,
+                places,
+            } => details.extend([
+                ("peer", peer.to_owned()),
+                ("host", host.to_owned()),
+                ("transport", transport.to_owned()),
+                ("addresses", places.to_owned()),
+            ]),
+            Self::NameUnresolved {
+                peer, host, stays, ..
+            } => details.extend([
+                ("peer", peer.to_owned()),
+                ("host", host.to_owned()),
+                ("known_places_stay", stays.to_string()),
+            ]),
+            Self::NameRefused { peer, host, places } => details.extend([
+                ("peer", peer.to_owned()),
+                ("host", host.to_owned()),
+                ("addresses", places.to_owned()),
+            ]),
             Self::Drop { .. } | Self::Limit { subject: None, .. } => {}
         }
         details

@@ -28,11 +28,12 @@ use std::{
 
 use broker_proto::{
     RequestId,
-    journal::Severity,
     settings::{NameServer, Named, Settings, ZoneId},
 };
 
-use crate::{context::Context, io::ConnectionId, surroundings::Place, timers::TimerKey};
+use crate::{
+    context::Context, event::Event, io::ConnectionId, surroundings::Place, timers::TimerKey,
+};
 use cache::Cache;
 use errand::Errands;
 use message::Question;
@@ -40,6 +41,8 @@ use selection::{Nowhere, Reached, Wanted};
 
 /// Least wait between two looks at the same name.
 const LEAST: Duration = Duration::from_secs(1);
+/// Places that an event shows.
+const SHOWN: usize = 16;
 
 /// Who is known by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,10 +54,10 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    fn word(&self) -> String {
+    fn word(&self) -> &str {
         match self {
-            Self::Registrar => "registrar".to_owned(),
-            Self::Trunk(name) => name.clone(),
+            Self::Registrar => "registrar",
+            Self::Trunk(name) => name,
         }
     }
 }
@@ -254,19 +257,13 @@ impl Look {
             .reached(who)
             .is_some_and(|have| *have == reached);
         if back || !known {
-            let places: Vec<String> = reached
-                .sites
-                .iter()
-                .flat_map(|site| &site.addresses)
-                .map(ToString::to_string)
-                .collect();
-            let mut fields = self.fields(who);
-            fields.push((
-                "transport",
-                crate::transport::word(reached.transport).to_owned(),
-            ));
-            fields.push(("addresses", places.join(" ")));
-            cx.record(Severity::Notice, "name-resolved", fields);
+            let sites = reached.sites.iter();
+            cx.event(&Event::NameResolved {
+                peer: who.word(),
+                host: &self.named.host,
+                transport: crate::transport::word(reached.transport),
+                places: &words(sites.flat_map(|site| &site.addresses)),
+            });
         }
         if known {
             return false;
@@ -290,10 +287,12 @@ impl Look {
             return;
         }
         let stays = why != Nowhere::Denied && cx.surroundings.reached(who).is_some();
-        let mut fields = self.fields(who);
-        fields.push(("reason", why.word().to_owned()));
-        fields.push(("known_places_stay", stays.to_string()));
-        cx.record(Severity::Warning, "name-unresolved", fields);
+        cx.event(&Event::NameUnresolved {
+            peer: who.word(),
+            host: &self.named.host,
+            reason: why.word(),
+            stays,
+        });
     }
 
     /// Places that were named and may not be: the configuration is old, or somebody lies.
@@ -308,13 +307,20 @@ impl Look {
         for _ in &self.refused {
             cx.counters.count("names_refused_total", "", "");
         }
-        let places: Vec<String> = self.refused.iter().map(ToString::to_string).collect();
-        let mut fields = self.fields(who);
-        fields.push(("addresses", places.join(" ")));
-        cx.record(Severity::Warning, "name-outside-networks", fields);
+        cx.event(&Event::NameRefused {
+            peer: who.word(),
+            host: &self.named.host,
+            places: &words(&self.refused),
+        });
     }
+}
 
-    fn fields(&self, who: &Who) -> Vec<(&'static str, String)> {
-        vec![("peer", who.word()), ("host", self.named.host.clone())]
-    }
+/// The first of them as text: a hostile answer names many.
+fn words<'a>(places: impl IntoIterator<Item = &'a SocketAddr>) -> String {
+    let words: Vec<String> = places
+        .into_iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect();
+    words.join(" ")
 }
