@@ -310,7 +310,11 @@ impl Permissions {
     #[must_use]
     pub fn is_configured_peer(&self, zone: ZoneId, host: IpAddr) -> bool {
         let mut peers = self.connect.iter();
+        let mut named = self.connect_networks.iter();
         peers.any(|may| may.role == Role::Sbc && may.zone == zone && may.peer.ip() == host)
+            || named.any(|may| {
+                may.role == Role::Sbc && may.zone == zone && contain(&may.networks, host)
+            })
     }
 
     /// Whether the allow-list covers a source.

@@ -246,13 +246,21 @@ impl Surroundings {
     pub(crate) fn may_stream(&self, zone: ZoneId, peer: SocketAddr) -> bool {
         let registrar = self.registrar().into_iter().map(|registrar| {
             let by_tcp = registrar.large_requests_by_tcp;
-            (registrar.zone, &registrar.addresses, by_tcp)
+            let of = (&registrar.addresses, &registrar.named);
+            (registrar.zone, of, by_tcp)
         });
-        let trunks = self.settings.trunks.iter();
-        let trunks = trunks.map(|it| (it.zone, &it.addresses, it.large_requests_by_tcp));
+        let trunks = self.settings.trunks.iter().map(|trunk| {
+            let of = (&trunk.addresses, &trunk.named);
+            (trunk.zone, of, trunk.large_requests_by_tcp)
+        });
         registrar
             .chain(trunks)
-            .filter(|(at, addresses, _)| *at == zone && addresses.contains(&peer))
+            .filter(|(at, (addresses, named), _)| {
+                let named = named.as_ref();
+                *at == zone
+                    && (addresses.contains(&peer)
+                        || named.is_some_and(|named| named.covers(peer.ip())))
+            })
             .all(|(_, _, by_tcp)| by_tcp)
     }
 
