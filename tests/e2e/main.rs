@@ -8,6 +8,7 @@ mod calls;
 mod closed;
 mod faults;
 mod interop;
+mod large;
 mod media;
 mod peers;
 mod protos;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         torture::TESTS,
         protos::TESTS,
         peers::TESTS,
+        large::TESTS,
         secure::TESTS,
         told::TESTS,
         faults::TESTS,
