@@ -15,6 +15,9 @@ use crate::{
 /// Echo requests per second of the network test.
 const NETWORK_TEST_RATE: u32 = 20;
 
+/// Questions per second to one name server: more than all configured names need, and little to carry secrets away by.
+const QUESTION_RATE: u32 = 50;
+
 /// Listener discovery that the kernel speaks so that switches deliver neighbour discovery (RFC 3810, RFC 9777).
 const LISTENER_REPORTS: [&str; 3] = [
     "icmpv6 type mld-listener-report ip6 hoplimit 1 meta mark 0 accept",
@@ -154,10 +157,14 @@ fn connecting(builder: &mut Builder<'_>, zone: &Zone) {
         builder.chain(format!("connect_{class}/{name}"), "", rules);
     }
     if !zone.name_servers.is_empty() {
+        let limit = format!(
+            "limit rate {QUESTION_RATE}/second burst {} packets",
+            QUESTION_RATE * 2
+        );
         let servers = zone.name_servers.iter().map(|server| {
             let (ip, _) = family(server.is_ipv6());
             let (address, port) = (server.ip(), server.port());
-            format!("{ip} daddr {address} udp dport {port} accept")
+            format!("{ip} daddr {address} udp dport {port} {limit} accept")
         });
         let mut rules: Vec<String> = servers.collect();
         rules.push(builder.refuse(Reason::EgressConnect, name));
