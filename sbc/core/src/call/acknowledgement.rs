@@ -164,6 +164,8 @@ impl Call {
         cx.timers
             .cancel(TimerKey::Call(self.id, CallTimer::Acknowledge));
         transactions::acknowledged(cx, exchange.server);
+        // Whoever confirms the answer has nothing provisional left to confirm.
+        self.settled = None;
         if self.is_ending() {
             self.say_bye(cx, side);
             self.check_over(cx);

@@ -49,7 +49,7 @@ pub(crate) struct Leg {
     /// BYE was sent or received.
     pub(crate) over: bool,
     /// The last ACKs, sent again for each repeated 2xx, and their CSeq.
-    acknowledged: VecDeque<(u32, Request)>,
+    acknowledged: VecDeque<(u32, Box<Request>)>,
 }
 
 impl Leg {
@@ -130,7 +130,7 @@ impl Leg {
     /// The ACK for the 2xx of that CSeq.
     pub(crate) fn ack_of(&self, cseq: u32) -> Option<&Request> {
         let mut acks = self.acknowledged.iter();
-        acks.find(|(have, _)| *have == cseq).map(|(_, ack)| ack)
+        acks.find(|(have, _)| *have == cseq).map(|(_, ack)| &**ack)
     }
 
     /// Keep an ACK: a 2xx may come again after those of later requests.
@@ -138,7 +138,7 @@ impl Leg {
         if self.acknowledged.len() >= ACKS {
             self.acknowledged.pop_front();
         }
-        self.acknowledged.push_back((cseq, ack));
+        self.acknowledged.push_back((cseq, Box::new(ack)));
     }
 
     /// Another tag of ours, while none is told yet.
