@@ -161,9 +161,15 @@ fn from_inside_a_socket_sends_only_whereto_it_was_lent() {
         EXT,
         &udp("198.51.100.10:4321", "198.51.100.1:5060", b"x").bytes(),
     );
+    // The kernel repeats its group report at a time of its own (RFC 3376 §5.1).
+    let mut looks = (0..20).map(|_| {
+        let mut drops = bench.await_drops();
+        drops.remove("drop/egress-options/external");
+        drops
+    });
     assert_eq!(
-        bench.await_drops(),
-        [("drop/egress-icmp/external".to_owned(), 1)].into()
+        looks.find(|drops| !drops.is_empty()),
+        Some([("drop/egress-icmp/external".to_owned(), 1)].into())
     );
 
     bench.load(&tight());
