@@ -167,6 +167,8 @@ pub(crate) fn resumed(description: &SessionDescription, host: IpAddr) -> Session
 pub(crate) struct OwnDescription {
     session: u64,
     last: Option<SessionDescription>,
+    /// Sealed lines ask for media security up to the edge of the carrier's network alone (3GPP TS 24.229 §6.1.2).
+    pub(crate) asks_for_edge: bool,
 }
 
 impl OwnDescription {
@@ -175,6 +177,7 @@ impl OwnDescription {
         Self {
             session: number >> 1,
             last: None,
+            asks_for_edge: false,
         }
     }
 
@@ -198,12 +201,20 @@ impl OwnDescription {
             .map_or(address, |(lease, _)| lease.rtp.ip());
         let version = self.last.as_ref().map_or(1, |last| last.origin.version);
         let mut own = SessionDescription::new(self.session, version, address);
+        let edge = self.asks_for_edge;
         let lines = theirs.media.iter().enumerate();
         own.media = lines
             .map(
                 |(index, line)| match leases.get(index).and_then(Option::as_ref) {
                     Some((lease, keys)) if line.port != 0 && carried(line).is_some() => {
-                        own_line(theirs, line, (*lease, keys.as_ref()), address)
+                        let mut own = own_line(theirs, line, (*lease, keys.as_ref()), address);
+                        if edge && keys.is_some() {
+                            own.attributes.push(Attribute::Other(
+                                Text::from_static("3ge2ae"),
+                                Some(Text::from_static("requested")),
+                            ));
+                        }
+                        own
                     }
                     _ => refused_line(line),
                 },

@@ -316,7 +316,12 @@ impl Call {
             })
             .collect();
         let theirs = self.filtered(cx, to, theirs);
+        let offers = self
+            .exchange
+            .as_ref()
+            .is_none_or(|exchange| exchange.from != to);
         let leg = self.leg_mut(to)?;
+        leg.description.asks_for_edge = offers && policy::mediasec::is_spoken(cx, leg.peer);
         let address = transport::own_address(cx, &leg.hop)?.ip();
         Some(leg.description.write(&theirs, &leases, address))
     }

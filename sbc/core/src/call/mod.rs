@@ -213,6 +213,8 @@ pub(crate) struct Call {
     replaces: Option<(u64, Side)>,
     /// Session timers of both legs.
     sessions: [Session; 2],
+    /// A carrier was asked again with the media security that it has.
+    agreed: bool,
     /// Pinholes have been waited for long enough.
     latched: bool,
     /// The 2xx that is ready and waits; with its description.
@@ -290,6 +292,7 @@ impl Call {
             referred: [false; 2],
             parting: false,
             last_words: None,
+            agreed: false,
             latched: false,
             made_for: start.made_for,
             referrer: start.referrer.map(Box::new),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    health, outgoing,
+    health, outgoing, policy,
     surroundings::Peer,
     timers::TimerKey,
     transactions::{self, Owner, Task},
@@ -401,7 +401,7 @@ impl Call {
         }
         let raised = status == 422
             && response.is_some_and(|response| self.session_raised(side, &response.headers));
-        if raised {
+        if raised || (initial && status == 494 && self.agrees_anew(cx, side, response)) {
             self.send_invite(cx);
             return;
         }
@@ -453,6 +453,16 @@ impl Call {
         }
         self.restore(cx);
         self.end_if_lost(cx, side, status);
+    }
+
+    /// A carrier said what media security it has, and may be asked again with that. RFC 3329 §2.3.1.
+    fn agrees_anew(&mut self, cx: &mut Context, side: Side, response: Option<&Response>) -> bool {
+        let peer = self.leg(side).map(|leg| leg.peer);
+        let (Some(Peer::Trunk(index)), Some(response)) = (peer, response) else {
+            return false;
+        };
+        let agreed = policy::mediasec::learn(cx, index, &response.headers);
+        agreed && !std::mem::replace(&mut self.agreed, true)
     }
 
     /// Go on with the next target if this failure is the target's own, not the callee's.

@@ -1,7 +1,8 @@
 //! Which legs of a call are sealed, and whether both sides agree. RFC 4568 §5.1.
 //!
 //! What a side offers is taken: sealed with keys that it gives where its signalling is sealed too or where it sits in the
-//! organisation's own zone, otherwise in the clear. What we offer a phone that registered over TLS is sealed.
+//! organisation's own zone, otherwise in the clear. What we offer a phone that registered
+//! over TLS is sealed, and what we offer a carrier over TLS that media security is spoken with.
 
 use broker_proto::settings::{Transport, ZoneKind};
 use sbc_media::{relay::Side, srtp::Security};
@@ -11,7 +12,7 @@ use super::{Call, leg::Leg};
 use crate::{
     context::Context,
     keys::{self, Keys},
-    offer_answer,
+    offer_answer, policy,
     surroundings::Peer,
 };
 
@@ -44,7 +45,7 @@ impl Call {
         let Some(leg) = self.leg(other) else {
             return false;
         };
-        let theirs = match (leg.description.last().is_some(), is_to_be_sealed(leg)) {
+        let theirs = match (leg.description.last().is_some(), is_to_be_sealed(cx, leg)) {
             // What a session began with it goes on with.
             (true, _) => self.media.keys(line, other).cloned(),
             (false, true) => Some(Keys::offering(&mut cx.identity)),
@@ -88,7 +89,8 @@ fn may_carry_keys(cx: &Context, leg: &Leg) -> bool {
             .any(|zone| zone.id == leg.hop.zone() && zone.kind == ZoneKind::Internal)
 }
 
-/// Whether what we offer on a leg is sealed: to a registered phone whose signalling is.
-fn is_to_be_sealed(leg: &Leg) -> bool {
-    leg.peer == Peer::Stranger && leg.hop.transport() == Transport::Tls
+/// Whether what we offer on a leg is sealed: to a registered phone whose signalling is, to a carrier that wants so.
+fn is_to_be_sealed(cx: &Context, leg: &Leg) -> bool {
+    let wants = leg.peer == Peer::Stranger || policy::mediasec::is_spoken(cx, leg.peer);
+    wants && leg.hop.transport() == Transport::Tls
 }

@@ -26,6 +26,11 @@ impl Agreements {
     }
 }
 
+/// Whether it is spoken with a far end.
+pub(crate) fn is_spoken(cx: &Context, peer: Peer) -> bool {
+    matches!(peer, Peer::Trunk(index) if wanted(cx, index))
+}
+
 fn wanted(cx: &Context, index: usize) -> bool {
     let zone = cx.surroundings.trunk(index).map(|trunk| trunk.zone);
     zone.is_some_and(|zone| policy::rules(&cx.surroundings, Peer::Trunk(index), zone).mediasec())

@@ -12,6 +12,7 @@ mod letters;
 mod limits;
 mod load;
 mod loss;
+mod mediasec;
 mod multiparts;
 mod names;
 mod outbound;
