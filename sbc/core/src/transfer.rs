@@ -370,6 +370,10 @@ impl Core {
     ) -> Result<(u64, Side), (u16, &'static str)> {
         let (id, side) = self.named(replaces).ok_or((481, "no-dialog"))?;
         let call = self.calls.get(&id).ok_or((481, "no-dialog"))?;
+        if call.is_ending() {
+            return Err((603, "dialog-ended"));
+        }
+        // An early dialog that we did not begin is nobody's to take; one that we did begin has no name yet.
         let party = call.party(side).ok_or((481, "no-dialog"))?;
         let rules = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
         if rules.transfer() == Transfer::Refuse {

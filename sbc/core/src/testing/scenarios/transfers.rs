@@ -448,3 +448,49 @@ fn replaces_is_for_a_dialog_that_stands_and_for_its_own_side() {
     let phone = taking_over(&mut hand, &dialog, &[]);
     assert_eq!(last_status(&hand, phone), Some(403));
 }
+
+#[test]
+fn replaces_of_an_early_dialog_is_481_of_a_standing_one_that_was_to_be_early_486_and_of_an_ended_one_603()
+ {
+    let mut hand = Hand::new(295);
+    let invite = hand.invite(&[], true);
+    hand.answer(CALLEE, &invite, 180, "callee", &[], None);
+    let early = hand.callee_dialog(&invite, "callee");
+    let phone = taking_over(&mut hand, &early, &[]);
+    assert_eq!(last_status(&hand, phone), Some(481));
+    assert_eq!(hand.count(CALLEE, "CANCEL"), 0);
+
+    let mut hand = Hand::new(296);
+    let (mut dialog, _) = hand.talk(&[], &[]);
+    for (name, value) in &mut dialog.headers {
+        if name == "Call-ID" {
+            value.push_str(";early-only");
+        }
+    }
+    let phone = taking_over(&mut hand, &dialog, &[]);
+    assert_eq!(last_status(&hand, phone), Some(486));
+    assert_eq!(hand.count(CALLER, "INVITE"), 0);
+
+    let mut hand = Hand::new(297);
+    let (dialog, ok) = hand.talk(&[], &[]);
+    hand.request(CALLER, &ok, "BYE", &[], None);
+    let phone = taking_over(&mut hand, &dialog, &[]);
+    assert_eq!(last_status(&hand, phone), Some(603));
+}
+
+#[test]
+fn a_takeover_that_the_remaining_party_has_no_time_for_changes_nothing() {
+    let mut hand = Hand::new(298);
+    let (dialog, _) = hand.talk(&[], &[]);
+    let phone = taking_over(&mut hand, &dialog, &[]);
+    // The remaining party is always busy with an offer of its own.
+    for _ in 0..20 {
+        let Some(reinvite) = hand.find(CALLER, "INVITE") else {
+            break;
+        };
+        hand.answer(CALLER, &reinvite, 491, "", &[], None);
+        hand.world.run(millis(4_100));
+    }
+    assert_eq!(last_status(&hand, phone), Some(491));
+    assert_eq!(hand.world.calls().len(), 1, "the old call goes on");
+}
