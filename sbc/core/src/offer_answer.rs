@@ -449,4 +449,20 @@ mod tests {
         let fitted = fit(&offered, answered);
         assert!(!fitted.sends && fitted.receives);
     }
+
+    #[test]
+    fn a_session_that_is_resumed_is_on_hold_nowhere() {
+        let held = read(
+            OFFER
+                .replace("IN IP4 198.51.100.10", "IN IP4 0.0.0.0")
+                .as_bytes(),
+        )
+        .unwrap();
+        let host = "198.51.100.10".parse().unwrap();
+        let resumed = resumed(&held, host);
+        for line in &resumed.media {
+            assert_eq!(resumed.direction_of(line), Direction::SendRecv);
+            assert_eq!(resumed.address_of(line), Some(host));
+        }
+    }
 }

@@ -305,3 +305,18 @@ fn max_forwards_ends_at_zero_and_counts_down() {
         .unwrap();
     assert_eq!(passed.need("Max-Forwards"), "16");
 }
+
+#[test]
+fn a_malformed_request_is_400_to_a_trunk_and_silence_to_a_stranger() {
+    let mut world = World::new(96);
+    let trunk = trunk1(&mut world);
+    let stranger: SocketAddr = "198.51.100.66:5060".parse().unwrap();
+    for (peer, answers) in [(trunk, 1), (stranger, 0)] {
+        let good = request("INVITE", "sip:1001@lab.test", peer, 1);
+        let broken = String::from_utf8(good.bytes()).unwrap();
+        let broken = broken.replace("Contact: <sip:", "Contact: <<sip:");
+        world.datagram(peer, broken.as_bytes());
+        world.run(millis(100));
+        assert_eq!(sent_to(&world, peer), answers, "{peer}");
+    }
+}

@@ -244,3 +244,21 @@ fn reset_forgets_registrations_in_the_laboratory_alone() {
     assert!(!world.core.reset(world.now));
     assert_eq!(world.gauge("bindings"), 1);
 }
+
+#[test]
+fn a_phones_contact_cannot_aim_requests_of_its_call_at_another_host() {
+    let mut world = World::new(119);
+    let pbx = pbx(&mut world);
+    let alice = registered_alice(&mut world);
+    world.agent(alice).script.claims = Some("<sip:1001@198.51.100.30:5060>".into());
+    world.act(alice, |agent, now, gateway| {
+        agent.invite(now, gateway, "sip:1002@lab.test")
+    });
+    world.run(seconds(3));
+    assert_eq!(state(&mut world, alice, 0), State::Talking);
+    hang_up(&mut world, pbx, 0);
+    world.run(seconds(2));
+    let victim: std::net::IpAddr = "198.51.100.30".parse().unwrap();
+    assert!(world.wire.iter().all(|wire| wire.peer.ip() != victim));
+    assert_eq!(state(&mut world, alice, 0), State::Ended);
+}

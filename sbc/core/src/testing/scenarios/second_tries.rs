@@ -159,3 +159,14 @@ fn a_notify_of_no_subscription_is_481() {
     assert_eq!(last(&mut world, pbx).status(), Some(481));
     assert_eq!(last(&mut world, alice).status(), Some(404));
 }
+
+#[test]
+fn a_registrar_that_refuses_by_one_of_its_addresses_is_not_asked_by_the_other() {
+    let mut world = World::new(4_104);
+    let (alice, pbx) = silent_pair(&mut world);
+    let second = second(&mut world);
+    send(&mut world, alice, &message(alice, 1));
+    answer(&mut world, pbx, 503);
+    assert_eq!(got(&mut world, second), 0);
+    assert_eq!(last(&mut world, alice).status(), Some(503));
+}
