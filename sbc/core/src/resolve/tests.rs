@@ -476,8 +476,6 @@ fn weights_are_shares_and_priorities_come_first() {
     assert!((1..300).contains(&first[&10]), "{first:?}");
 }
 
-// The resolver in a core.
-
 struct House {
     core: Core,
     now: Instant,
@@ -641,7 +639,6 @@ fn a_carrier_by_name_is_found_before_any_call() {
     house.serve(zone);
     assert_eq!(house.addresses(), FOUND);
     assert_eq!(house.said("name-resolved"), 1);
-    // NAPTR, SRV, twice A, twice AAAA.
     assert_eq!(house.questions, 6);
     assert!(house.sockets.is_empty());
 }
