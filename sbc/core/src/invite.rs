@@ -125,11 +125,10 @@ impl Core {
                 return;
             }
         };
-        let targets: Vec<String> = way
-            .targets
-            .iter()
-            .map(|target| target.uri.to_string())
-            .collect();
+        let targets = way.targets.iter();
+        let mut targets: Vec<String> = targets.map(|target| target.uri.to_string()).collect();
+        // Several addresses of one place; which one is tried is told with the try.
+        targets.dedup();
         let decision = format!("route {}: {}", way.route, targets.join(", then "));
         self.cx.decided(request.headers.call_id.text(), &decision);
         match spared {
