@@ -64,13 +64,14 @@ fn main() -> ExitCode {
         large::TESTS,
         secure::TESTS,
         told::TESTS,
+        interop::TESTS,
         faults::TESTS,
     ]
     .into_iter()
     .flatten()
-    // Long, and for telephones that not every machine has: `make interop`.
+    // Long, and with a telephone that Debian does not have: `make interop`.
     .chain(
-        interop::TESTS
+        interop::ALL
             .iter()
             .filter(|_| std::env::var_os("GATEHOUSE_INTEROP").is_some()),
     )

@@ -53,7 +53,7 @@ impl Heard {
 }
 
 /// Power of the samples at `hz` (Goertzel), in units of their sum of squares.
-fn power_at(samples: &[f64], hz: f64) -> f64 {
+pub(crate) fn power_at(samples: &[f64], hz: f64) -> f64 {
     let coefficient = 2.0 * (TAU * hz / RATE).cos();
     let (mut before, mut last) = (0.0, 0.0);
     for sample in samples {
@@ -166,7 +166,7 @@ fn to_a_law(sample: i16) -> u8 {
 }
 
 /// ITU-T G.711 A-law, decoder.
-fn from_a_law(octet: u8) -> i16 {
+pub(crate) fn from_a_law(octet: u8) -> i16 {
     let code = octet ^ 0x55;
     let (exponent, mantissa) = (i16::from(code >> 4 & 7), i16::from(code & 0x0f));
     let magnitude = if exponent == 0 {

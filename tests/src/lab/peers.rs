@@ -48,6 +48,23 @@ pub const ACCOUNTS: [Account; 4] = [
     },
 ];
 
+/// Numbers for telephones of the interworking tests, one for each transport and family.
+pub const TELEPHONES: [Account; 6] = [
+    telephone("1101"),
+    telephone("1102"),
+    telephone("1103"),
+    telephone("1104"),
+    telephone("1105"),
+    telephone("1106"),
+];
+
+const fn telephone(number: &'static str) -> Account {
+    Account {
+        number,
+        password: "telephone-Pw-11",
+    }
+}
+
 /// Starts Kamailio at the PBX's addresses, and waits until it answers.
 ///
 /// # Errors
@@ -101,6 +118,7 @@ pub fn start_pbx(names: &Names) -> io::Result<()> {
 fn pbx_configuration() -> String {
     let passwords: String = ACCOUNTS
         .iter()
+        .chain(&TELEPHONES)
         .map(|account| {
             let Account { number, password } = account;
             format!("    if ($au == \"{number}\") {{ $var(password) = \"{password}\"; }}\n")

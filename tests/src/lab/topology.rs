@@ -160,17 +160,18 @@ fn batch(namespace: &str, lines: &str) -> io::Result<()> {
 }
 
 fn external_hosts() -> String {
-    let mut lines = String::from("link set e0 up\n");
+    let mut lines = String::from("link set e0 up\naddr add 2001:db8:e::fe/64 dev e0 nodad\n");
     let hosts = [10, 11, 20, 21, 30, 66, 254].into_iter().chain(100..=199);
-    for host in hosts {
+    for host in hosts.clone() {
         let _ = writeln!(lines, "addr add 198.51.100.{host}/24 dev e0");
-        if host != 254 {
-            let _ = writeln!(lines, "addr add 2001:db8:e::{host}/64 dev e0 nodad");
-        }
+    }
+    // A telephone takes the first address of its link for its media, and the kernel lists the latest IPv6 address first:
+    // alice's is the first of both families.
+    for host in hosts.rev().filter(|host| *host != 254) {
+        let _ = writeln!(lines, "addr add 2001:db8:e::{host}/64 dev e0 nodad");
     }
     lines.push_str(
-        "addr add 2001:db8:e::fe/64 dev e0 nodad\n\
-         route add local 198.18.0.0/16 dev lo\n\
+        "route add local 198.18.0.0/16 dev lo\n\
          route add local 2001:db8:f::/48 dev lo\n",
     );
     lines
