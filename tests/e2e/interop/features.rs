@@ -110,7 +110,7 @@ pub fn transfers(run: &Run<'_>) {
         );
         for (make, over, six) in [
             (Make::Pjsua, Over::Tcp, false),
-            (Make::Pjsua, Over::Tls, true),
+            (Make::Pjsua, Over::Tls, false),
             (Make::Linphone, Over::Udp, false),
         ] {
             let outer = outside(run.lab, make, over, six, 0);

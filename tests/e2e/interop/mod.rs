@@ -170,7 +170,6 @@ fn all(lab: &Lab) {
     };
     for part in [
         lines::all,
-        lines::crossed,
         features::ringing,
         features::transfers,
         sessions::all,
@@ -181,6 +180,11 @@ fn all(lab: &Lab) {
         part(&run);
         drop(peers);
     }
+    api::reset(&lab.names);
+    let peers = Peers;
+    peers::start_pbx_with_media(&lab.names).unwrap();
+    lines::crossed(&run);
+    drop(peers);
     sessions::carriers(&run);
     let file: PathBuf = if whole {
         root().join("tests/interop.md")

@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
@@ -18,6 +19,9 @@ use super::{
     state,
     topology::{Names, command},
 };
+
+/// How long a peer may take to end.
+const STOP: Duration = Duration::from_secs(5);
 
 /// A telephone of the laboratory.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,38 @@ const fn telephone(number: &'static str) -> Account {
 /// # Errors
 /// It cannot be started or does not come up.
 pub fn start_pbx(names: &Names) -> io::Result<()> {
+    start_kamailio(names, &[])
+}
+
+/// The same with rtpengine, which takes the media of calls that go back to the product.
+///
+/// # Errors
+/// One of the two cannot be started or does not come up.
+pub fn start_pbx_with_media(names: &Names) -> io::Result<()> {
+    let folder = state().join("rtpengine");
+    fs::create_dir_all(&folder)?;
+    let log = fs::File::create(folder.join("rtpengine.log"))?;
+    let child = command(&names.internal, "rtpengine")
+        .args([
+            "--foreground",
+            "--log-stderr",
+            "--table=-1",
+            "--interface=192.0.2.10",
+        ])
+        .args([
+            "--listen-ng=127.0.0.1:2223",
+            "--port-min=40000",
+            "--port-max=40400",
+        ])
+        .current_dir(&folder)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    remember("rtpengine", &child)?;
+    start_kamailio(names, &["-A", "ANCHOR"])
+}
+
+fn start_kamailio(names: &Names, options: &[&str]) -> io::Result<()> {
     if pid_of("kamailio").is_some() {
         return Ok(());
     }
@@ -83,6 +119,8 @@ pub fn start_pbx(names: &Names) -> io::Result<()> {
         .arg(&configuration)
         .arg("-Y")
         .arg(&folder)
+        .args(options)
+        .process_group(0)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
@@ -219,7 +257,7 @@ pub fn stop_all() {
 pub fn stop(peer: &str) {
     if let Some(pid) = pid_of(peer) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + STOP;
         while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < deadline {
             let _ = nix::sys::wait::waitpid(
                 Pid::from_raw(pid),
@@ -228,6 +266,11 @@ pub fn stop(peer: &str) {
             thread::sleep(Duration::from_millis(20));
         }
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // Its children hold its ports as long as they live: the group, where it leads one.
+        let group = Pid::from_raw(-pid);
+        while kill(group, Signal::SIGKILL).is_ok() && Instant::now() < deadline + STOP {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
     let _ = fs::remove_file(peer_file(peer));
 }

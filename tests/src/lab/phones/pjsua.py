@@ -1,4 +1,5 @@
-"""PJSIP by its Python face: one telephone, configured by a JSON file, told what to do by lines on its standard input."""
+"""PJSIP by its Python face: one telephone, configured by a JSON file, told what to do by lines on its standard input.
+IPv4 alone: the library that PyPI has is built without IPv6."""
 
 import json
 import os
@@ -89,14 +90,12 @@ general.medConfig.sndClockRate = 8000
 general.medConfig.noVad = True
 endpoint.libInit(general)
 
-six = ":" in settings["address"]
 way = pj.TransportConfig()
 way.port = settings["sip_port"]
 way.boundAddress = settings["address"]
 way.tlsConfig.CaListFile = settings["ca"]
 way.tlsConfig.verifyServer = True
-kind = "PJSIP_TRANSPORT_" + settings["over"].upper() + ("6" if six else "")
-transport = endpoint.transportCreate(getattr(pj, kind), way)
+endpoint.transportCreate(getattr(pj, "PJSIP_TRANSPORT_" + settings["over"].upper()), way)
 endpoint.libStart()
 endpoint.audDevManager().setNullDev()
 for codec in endpoint.codecEnum2():
@@ -118,9 +117,7 @@ config.sipConfig.authCreds.append(
 config.mediaConfig.transportConfig.port = settings["media_port"]
 config.mediaConfig.transportConfig.portRange = 98
 config.mediaConfig.transportConfig.boundAddress = settings["address"]
-config.sipConfig.transportId = transport
-if six:
-    config.ipv6Use = pj.PJSUA_IPV6_ENABLED_USE_IPV6_ONLY
+
 if settings["over"] == "tls":
     config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
     config.mediaConfig.srtpSecureSignaling = 1

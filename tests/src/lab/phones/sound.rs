@@ -89,7 +89,7 @@ impl Heard {
 /// Packets of a fifth of a second, from the wire instead of a recording.
 const PACKETS: usize = 20;
 
-/// Waits for RTP to these ports of a namespace, A-law in the clear, and gives the share of a tone in what it carries;
+/// Waits for RTP to these ports of a namespace, G.711 in the clear, and gives the share of a tone in what it carries;
 /// `None`: it did not come.
 ///
 /// # Errors
@@ -125,14 +125,15 @@ pub(super) fn on_wire(
         let (Some(packet), Some(next)) = (rest.get(16..end), rest.get(end..)) else {
             break;
         };
-        // 20 ms are the last 160 octets.
-        let sound = packet.get(packet.len().saturating_sub(PACKET)..);
-        samples.extend(
-            sound
-                .unwrap_or_default()
-                .iter()
-                .map(|octet| from_a_law(*octet)),
-        );
+        // 20 ms are the last 160 octets, the head's 12 octets before them; the payload type says by which law.
+        let (head, sound) = packet.split_at(packet.len().saturating_sub(PACKET));
+        let mu = head
+            .len()
+            .checked_sub(11)
+            .and_then(|at| head.get(at))
+            .is_some_and(|octet| octet & 0x7f == 0);
+        let decode = if mu { from_mu_law } else { from_a_law };
+        samples.extend(sound.iter().map(|octet| decode(*octet)));
         rest = next;
     }
     let heard = Heard {
@@ -141,6 +142,17 @@ pub(super) fn on_wire(
         rate: 8_000.0,
     };
     Ok(complete.then(|| heard.share(&Mark::default(), hz)))
+}
+
+/// ITU-T G.711 µ-law, decoder.
+fn from_mu_law(octet: u8) -> i16 {
+    let octet = !octet;
+    let size = ((i16::from(octet & 0x0f) << 3) + 0x84) << ((octet >> 4) & 7);
+    if octet & 0x80 == 0 {
+        size - 0x84
+    } else {
+        0x84 - size
+    }
 }
 
 /// Rate and samples of a RIFF file with 16-bit samples of one channel, whose sizes may not be written yet; nor may its
