@@ -76,9 +76,10 @@ bench: build ## the promised figures beside a peer, as ratios
 fuzz: deps ## replay the corpora, then search (FUZZ_SECONDS per target, 60 unless told)
 	tests/fuzz/run $${FUZZ_SECONDS:-60}
 
-interop: build ## telephones of different makers over each transport and family; the table in target/lab/interop.md
+interop: build ## telephones of three makers, each transport by each; writes the table tests/interop.md
+	python3 -m pip install --quiet --no-deps --only-binary :all: --upgrade --target target/pjsua -r tests/python.txt
 	$(CARGO) test -p e2e --no-run
-	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_INTEROP="$${GATEHOUSE_INTEROP:-all}" $(CARGO) test -p e2e --test lab telephones
+	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_INTEROP="$${GATEHOUSE_INTEROP:-all}" $(CARGO) test -p e2e --test lab telephones_of_three
 
 soak: build ## the long runs: 100,000 random commits on real nftables, an hour of calls at 60 % load
 	$(SUDO) env "PATH=$$PATH" GH_BIN=$(GH_BIN) GATEHOUSE_COMMITS=100000 $(CARGO) test --release $(REMAP) -p firewall --test ruleset_commits -- --nocapture

@@ -38,6 +38,9 @@ class Call(pj.Call):
 
     def onCallTransferStatus(self, status):
         say("TRANSFER", status.statusCode, status.reason)
+        # Whoever transferred and hears that it was done leaves.
+        if status.statusCode // 100 == 2:
+            self.hangup(pj.CallOpParam(True))
 
 
 class Account(pj.Account):
