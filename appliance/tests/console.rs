@@ -212,7 +212,7 @@ fn in_its_sandbox_the_console_serves_a_terminal_and_proposes_what_was_typed() {
         ("6/11", "\t203.0.113.1/24\t\t\t\t\r"),
         ("7/11", "\t\t\t\r"),
         ("8/11", "0123456789ab\t0123456789ab\t\t\r"),
-        ("9/11", "example.org\t192.0.2.10\t\t100-199\t\t\r"),
+        ("9/11", "example.org\t192.0.2.10\t\t100-199\t\t\t\r"),
         ("10/11", "\t\t\t\t\t\t\t\r"),
     ];
     for (progress, keys) in pages {
