@@ -296,7 +296,14 @@ fn told_by_name(lab: &Lab) {
     let (request, _) = alice.request("REGISTER", "sip:lab.test", gateway, &credentials, "");
     let request = request.replace("To: <sip:lab.test>", "To: <sip:1001@lab.test>");
     alice.send(gateway, request.as_bytes()).unwrap();
-    let inside = pbx.expect_request("REGISTER");
+    let is_ours = |message: &Message| {
+        let mut headers = message.headers.iter();
+        headers.any(|(name, value)| name == "authorization" && value.contains(RESPONSE))
+    };
+    // One of an earlier test may still be sent again.
+    let inside = std::iter::repeat_with(|| pbx.expect_request("REGISTER"))
+        .find(is_ours)
+        .unwrap();
     let challenge = "WWW-Authenticate: Digest realm=\"lab.test\", nonce=\"n2\", algorithm=MD5, qop=\"auth\"\r\n";
     pbx.respond(&inside, "401 Unauthorized", "r1", challenge, "");
     let _ = alice.expect_status(401);

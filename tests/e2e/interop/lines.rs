@@ -1,13 +1,12 @@
 //! Every maker over each transport and family against a telephone at the PBX; each transport and family against each other.
 
-use std::{fs, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use e2e::{
     api,
     lab::{
         peers::{ACCOUNTS, Account, TELEPHONES},
         phones::{Answers, Line, Make, Order, Over, Telephone},
-        state,
     },
 };
 
@@ -132,18 +131,23 @@ fn pair(run: &Run<'_>, outer: &Line<'_>) {
         plain(run, (&mut b, &inner), (&mut a, outer))
     });
     run.row(&who, "end of registration", || {
-        let before = unregistered();
+        let before = unregistered(run.lab);
         drop(a);
-        let gone = api::eventually(Duration::from_secs(5), || unregistered() > before);
+        let gone = api::eventually(Duration::from_secs(5), || unregistered(run.lab) > before);
         gone.then(String::new)
             .ok_or_else(|| "the product still has it".to_owned())
     });
 }
 
 /// How often a telephone of alice's has unregistered.
-fn unregistered() -> usize {
-    let log = fs::read_to_string(state().join("gatehouse.log")).unwrap_or_default();
-    log.matches("user=\"1001\" code=\"unregistered\"").count()
+/// How often alice's telephones took their registration back.
+fn unregistered(lab: &Lab) -> usize {
+    let page = api::get(&lab.names, "/api/v1/events?name=reg-del&limit=1000");
+    let events = page["events"].as_array().cloned().unwrap_or_default();
+    let hers = events.iter().filter(|event| {
+        event["fields"]["user"] == ALICE.number && event["fields"]["reason"] == "unregistered"
+    });
+    hers.count()
 }
 
 /// One calls the other; both talk; the caller hangs up.
