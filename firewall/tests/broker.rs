@@ -269,10 +269,18 @@ fn tcp_connections_are_handed_over_up_to_the_limit_of_their_source() {
         },
     );
     assert!(matches!(message, FromBroker::Listening { .. }) && fds.is_empty());
+    // Not the trunk's address, which has room of its own.
     let connect = || {
         house.outside.run(|| {
-            let address: SocketAddr = "198.51.100.1:5060".parse().unwrap();
-            TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap()
+            let [source, address] = ["198.51.100.66:0", "198.51.100.1:5060"]
+                .map(|address| address.parse::<SocketAddr>().unwrap().into());
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.unwrap();
+            socket.bind(&source).unwrap();
+            socket
+                .connect_timeout(&address, Duration::from_secs(5))
+                .unwrap();
+            TcpStream::from(socket)
         })
     };
     let mut pairs = Vec::new();

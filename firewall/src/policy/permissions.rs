@@ -186,7 +186,8 @@ mod tests {
         // Registrar and two trunks, two addresses each, by UDP and for large requests by TCP; where captured messages go.
         let others = document.host.ntp.len() + document.logging.hep.iter().len();
         assert_eq!(permissions.connect.len(), 12 + others);
-        assert!(permissions.connect.iter().all(|c| c.zone != ZoneId(2)));
+        let mut managed = permissions.connect.iter().filter(|c| c.zone == ZoneId(2));
+        assert!(managed.all(|c| Some(c.peer) == document.logging.hep));
         assert!(permissions.zones[0].media.is_some() && permissions.zones[2].media.is_none());
         assert!(permissions.zones[0].strangers.v4 && !permissions.zones[1].strangers.v4);
         assert_eq!(
