@@ -58,12 +58,13 @@ fn main() -> ExitCode {
         closed::TESTS,
         calls::TESTS,
         media::TESTS,
+        // Before those that leave requests behind, which are sent again for half a minute.
+        told::TESTS,
         torture::TESTS,
         protos::TESTS,
         peers::TESTS,
         large::TESTS,
         secure::TESTS,
-        told::TESTS,
         interop::TESTS,
         faults::TESTS,
     ]
