@@ -118,10 +118,19 @@ fn no_program_that_is_shipped_holds_a_path_of_the_machine_that_built_it() {
         return;
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let homes = ["/home/", "/root/", "/.cargo/", workspace.to_str().unwrap()];
+    // What lies in the builder's home, by its full path. Not `/home/` alone: constants stand side by side in a program, and
+    // the escape suite tries `/home` and `/etc/passwd`; for the same reason no name that the root folder has too.
+    let home = std::env::home_dir().filter(|home| home.parent().is_some());
+    let own = home.iter().filter_map(|home| std::fs::read_dir(home).ok());
+    let own = own.flatten().map(|entry| entry.unwrap());
+    let own = own.filter(|entry| !Path::new("/").join(entry.file_name()).exists());
+    let mut homes: Vec<String> = own
+        .map(|entry| entry.path().to_str().unwrap().to_owned())
+        .collect();
+    homes.extend(["/.cargo/", "/.rustup/", workspace.to_str().unwrap()].map(str::to_owned));
     for name in contents::program_names() {
         let bytes = std::fs::read(folder.join(name)).unwrap();
-        for home in homes {
+        for home in &homes {
             let at = bytes
                 .windows(home.len())
                 .position(|window| window == home.as_bytes());
