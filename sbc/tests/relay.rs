@@ -11,7 +11,7 @@ use std::{
 use broker_proto::{broker::Flow, settings::ZoneId};
 use sbc::media::{lease::Leases, pool::Pool};
 use sbc_media::relay::{
-    Component, Failure, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
+    Component, Failure, Joined, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
 };
 use tokio::sync::mpsc;
 
@@ -46,6 +46,7 @@ impl Phone {
             clock_hz: 8000,
             name: 7,
             security: None,
+            joined: None,
         }
     }
 }
@@ -55,8 +56,8 @@ struct House {
     pool: Pool,
     leases: Leases,
     events: mpsc::Receiver<MediaEvent>,
-    /// RTP and RTCP of lease 1, then of lease 2.
-    ports: [[SocketAddr; 2]; 2],
+    /// RTP and RTCP of leases 1, 2, 3 and 4.
+    ports: [[SocketAddr; 2]; 4],
 }
 
 impl House {
@@ -64,7 +65,7 @@ impl House {
         let (sender, events) = mpsc::channel(256);
         let pool = Pool::start(2, &sender).unwrap();
         let mut leases = Leases::default();
-        let ports = [1, 2].map(|lease| {
+        let ports = [1, 2, 3, 4].map(|lease| {
             let sockets = [socket(), socket()];
             let ports = sockets.each_ref().map(address);
             for socket in &sockets {
@@ -162,7 +163,7 @@ fn waits(socket: &UdpSocket) -> bool {
 fn a_g711_stream_passes_both_ways_in_order_from_the_ports_of_the_other_leg() {
     let (mut house, alice, bob) = (House::new(), Phone::new(), Phone::new());
     house.start(alice.leg(1), bob.leg(2));
-    let [[at_a, _], [at_b, _]] = house.ports;
+    let [[at_a, _], [at_b, _], ..] = house.ports;
     for sequence in 0..500 {
         alice.rtp.send_to(&packet(sequence, 1), at_a).unwrap();
         bob.rtp.send_to(&packet(sequence, 2), at_b).unwrap();
@@ -363,4 +364,86 @@ fn a_leg_that_moves_to_another_lease_is_heard_there_and_no_longer_here() {
     assert_eq!(received(&bob.rtp).0, packet(1, 1));
     bob.rtp.send_to(&packet(1, 2), house.ports[1][0]).unwrap();
     assert_eq!(received(&alice.rtp), (packet(1, 2), port));
+}
+
+impl House {
+    /// The inner leg of a call whose far end is the lease of another call.
+    fn joined(&self, lease: u64, far: u64) -> LegMedia {
+        let [rtp, rtcp] = self.ports[usize::try_from(far).unwrap() - 1];
+        LegMedia {
+            joined: Some(Box::new(Joined {
+                lease: far,
+                rtp,
+                rtcp,
+            })),
+            learn: Learn::Exact { rtp, rtcp },
+            send_to: Some(rtp),
+            send_rtcp_to: Some(rtcp),
+            ..Phone::new().leg(lease)
+        }
+    }
+
+    /// Alice's call on leases 1 and 2, Bob's on 3 and 4; calls that would run on threads of their own.
+    fn join(&mut self, alice: LegMedia, inner: [LegMedia; 2], bob: LegMedia) {
+        let [first, second] = inner;
+        for (stream, a, b) in [(STREAM, alice, first), (StreamId(2), second, bob)] {
+            let start = MediaCommand::Start {
+                stream,
+                call: stream.0,
+                a,
+                b,
+                silence_ms: 0,
+            };
+            self.pool.command(start, &self.leases).unwrap();
+        }
+    }
+}
+
+#[test]
+fn two_calls_that_name_each_other_are_one_way_without_a_socket_between_them() {
+    let (mut house, alice, bob) = (House::new(), Phone::new(), Phone::new());
+    let inner = [house.joined(2, 3), house.joined(3, 2)];
+    house.join(alice.leg(1), inner, bob.leg(4));
+    let [[at_a, rtcp_a], _, _, [at_b, rtcp_b]] = house.ports;
+    for sequence in 0..200 {
+        alice.rtp.send_to(&packet(sequence, 1), at_a).unwrap();
+        bob.rtp.send_to(&packet(sequence, 2), at_b).unwrap();
+        assert_eq!(received(&bob.rtp), (packet(sequence, 1), at_b));
+        assert_eq!(received(&alice.rtp), (packet(sequence, 2), at_a));
+    }
+    let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
+    alice.rtcp.send_to(&report, rtcp_a).unwrap();
+    assert_eq!(received(&bob.rtcp), (report.to_vec(), rtcp_b));
+    let (outer, inner) = house.stop();
+    assert_eq!((outer.packets_received, inner.packets_received), (201, 200));
+    // Alice's call is over: what Bob says goes nowhere, least of all to the port that was hers.
+    bob.rtp.send_to(&packet(200, 2), at_b).unwrap();
+    house
+        .pool
+        .command(
+            MediaCommand::Stop {
+                stream: StreamId(2),
+            },
+            &house.leases,
+        )
+        .unwrap();
+    while !matches!(house.event(), MediaEvent::Report { last: true, .. }) {}
+    assert!(!waits(&alice.rtp), "a call that is over was heard");
+}
+
+#[test]
+fn who_names_another_calls_port_without_being_named_hears_nothing_and_is_not_heard() {
+    let (mut house, alice, bob, far) = (House::new(), Phone::new(), Phone::new(), Phone::new());
+    let inner = [house.joined(2, 3), far.leg(3)];
+    house.join(alice.leg(1), inner, bob.leg(4));
+    let [[at_a, _], _, [at_inner, _], [at_b, _]] = house.ports;
+    for sequence in 0..50 {
+        alice.rtp.send_to(&packet(sequence, 1), at_a).unwrap();
+        bob.rtp.send_to(&packet(sequence, 2), at_b).unwrap();
+        far.rtp.send_to(&packet(sequence, 3), at_inner).unwrap();
+        assert_eq!(received(&far.rtp).0, packet(sequence, 2));
+        assert_eq!(received(&bob.rtp).0, packet(sequence, 3));
+    }
+    house.stop();
+    assert!(!waits(&alice.rtp) && !waits(&bob.rtp));
 }

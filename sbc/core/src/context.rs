@@ -21,6 +21,7 @@ use crate::{
     identity::Identity,
     io::Output,
     ledger::Ledger,
+    own_leases::OwnLeases,
     policy::mediasec::Agreements,
     requests::Requests,
     surroundings::Surroundings,
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) dialogs: BTreeMap<(String, String), (u64, Side)>,
     /// Calls by relayed stream.
     pub(crate) streams: BTreeMap<StreamId, u64>,
+    /// Media addresses of our own, of all calls.
+    pub(crate) leases: OwnLeases,
     /// Calls that are over but for what is left to be tidied up.
     pub(crate) ending: BTreeSet<u64>,
     /// Of these, calls with nothing left.
@@ -92,6 +95,7 @@ impl Context {
             connections: Connections::default(),
             dialogs: BTreeMap::new(),
             streams: BTreeMap::new(),
+            leases: OwnLeases::default(),
             ending: BTreeSet::new(),
             over: BTreeSet::new(),
             wall: (now, 0),

@@ -55,6 +55,7 @@ mod media_session;
 mod message;
 mod offer_answer;
 mod outgoing;
+mod own_leases;
 mod policy;
 mod priority;
 mod quality;

@@ -132,6 +132,7 @@ impl MediaSession {
             waiting: Some(id),
             reach: None,
             described: None,
+            joined: None,
             keys: None,
             security: None,
             window: None,
@@ -171,11 +172,13 @@ impl MediaSession {
             return false;
         };
         leg.waiting = None;
-        leg.lease = Some(Lease {
+        let lease = Lease {
             id: lease.0,
             rtp: lease.1,
             rtcp: lease.2,
-        });
+        };
+        leg.lease = Some(lease);
+        cx.leases.lent(leg.zone, lease);
         self.renew_after = self
             .renew_after
             .min(Duration::from_millis(u64::from(ttl_seconds.max(2)) * 500));
@@ -260,9 +263,26 @@ impl MediaSession {
         (described, security): (Described, Option<Security>),
     ) {
         self.take_place(cx, line, side);
+        let Some(leg) = self.leg(line, side) else {
+            return;
+        };
+        let joined = cx
+            .leases
+            .joined(leg.zone, reach, &described)
+            .filter(|joined| !self.holds(LeaseId(joined.lease)));
+        if leg.joined != joined {
+            // Streams that hand packets to each other run side by side, which is seen to when they begin.
+            if self.stream_mut(line).is_some_and(|stream| stream.running) {
+                self.stop(cx, line);
+            }
+            if joined.is_some() {
+                cx.counters.count("media_joined_total", "", "");
+            }
+        }
         let Some(leg) = self.leg_mut(line, side) else {
             return;
         };
+        leg.joined = joined;
         leg.security = security;
         let moved = leg
             .described
@@ -293,6 +313,7 @@ impl MediaSession {
                 leg.proved_rtcp = None;
                 leg.window = None;
                 leg.rule = None;
+                leg.joined = None;
                 if let (true, Some(lease)) = (open, leg.lease) {
                     latch(cx, call, lease.id, Flow::default(), Flow::default());
                 }
@@ -440,15 +461,15 @@ impl MediaSession {
     }
 
     /// A lease ended by itself: it is not there to be given back.
-    pub(crate) fn lost(&mut self, lease: LeaseId) {
+    pub(crate) fn lost(&mut self, cx: &mut Context, lease: LeaseId) {
         for leg in self
             .lines
             .iter_mut()
             .flatten()
             .flat_map(|stream| stream.legs.iter_mut().chain(&mut stream.next).flatten())
         {
-            if leg.lease.is_some_and(|own| own.id == lease) {
-                leg.lease = None;
+            if let Some(own) = leg.lease.take_if(|own| own.id == lease) {
+                cx.leases.given_back(own);
             }
         }
     }
@@ -624,11 +645,7 @@ impl MediaSession {
         };
         for &side in opened {
             if let Some(leg) = self.leg_mut(line, side) {
-                leg.window = Some(cx.now + WINDOW);
-                leg.rule = leg.host().map(|host| Learn::Host {
-                    host,
-                    window_ms: WINDOW_MS,
-                });
+                leg.open_window(cx.now + WINDOW, WINDOW_MS);
             }
             self.set_pinhole(cx, line, side);
         }
@@ -713,6 +730,7 @@ impl MediaSession {
             clock_hz: described.clock_hz,
             name: *of(side, &self.names),
             security: leg.security.clone().map(Box::new),
+            joined: leg.joined.map(Box::new),
         })
     }
 
@@ -721,6 +739,10 @@ impl MediaSession {
             return;
         };
         let Some(lease) = leg.lease else { return };
+        // What is handed over needs no pinhole, and nobody else may come through one.
+        if leg.joined.is_some() {
+            return latch(cx, self.call, lease.id, Flow::default(), Flow::default());
+        }
         let rtp = Flow {
             admit: leg.admit_rtp(),
             send_to: leg.send_to(),
@@ -763,6 +785,7 @@ fn latch(cx: &mut Context, call: u64, lease: LeaseId, rtp: Flow, rtcp: Flow) {
 /// Give a leg's sockets back. One that is still being opened is given back when it comes.
 fn give_back(cx: &mut Context, leg: &StreamLeg) {
     if let Some(lease) = leg.lease {
+        cx.leases.given_back(lease);
         close_lease(cx, lease.id);
     }
 }

@@ -15,7 +15,7 @@ use broker_proto::{
     settings::ZoneId,
 };
 use sbc_media::{
-    relay::{Learn, PayloadSet},
+    relay::{Joined, Learn, PayloadSet},
     srtp::Security,
 };
 
@@ -66,6 +66,8 @@ pub(crate) struct StreamLeg {
     pub(crate) waiting: Option<RequestId>,
     pub(crate) reach: Option<Reach>,
     pub(crate) described: Option<Described>,
+    /// What was described is a lease of our own.
+    pub(crate) joined: Option<Joined>,
     /// Our keys of a leg that is to be sealed; `None`: it is in the clear.
     pub(crate) keys: Option<Keys>,
     /// What both sides agreed on of them.
@@ -148,6 +150,17 @@ impl StreamLeg {
             (None, Some(host), _) if awaited => Admit::Host(host),
             (None, _, Some(signalled)) => Admit::Peer(signalled),
             _ => Admit::Nobody,
+        }
+    }
+
+    /// A new description: the window opens, unless what comes is handed over and nobody has to be let in.
+    pub(crate) fn open_window(&mut self, until: Instant, window_ms: u32) {
+        if let Some(Joined { rtp, rtcp, .. }) = self.joined {
+            self.window = None;
+            self.rule = Some(Learn::Exact { rtp, rtcp });
+        } else {
+            self.window = Some(until);
+            self.rule = self.host().map(|host| Learn::Host { host, window_ms });
         }
     }
 

@@ -159,8 +159,14 @@ impl Pool {
         }
         let used = [a.lease, b.lease];
         let legs = [thread_leg(a, leases)?, thread_leg(b, leases)?];
-        // Pinned by call: a call's streams share one thread, calls are spread evenly.
-        let worker = usize::try_from(call % self.workers.len() as u64).unwrap_or(0);
+        // Pinned by call: a call's streams share one thread, calls are spread evenly. One that is joined with a stream
+        // runs where that one does, so that handing over needs no lock either.
+        let partner = legs.iter().find_map(|leg| {
+            let stream = self.in_use.get(&leg.media.joined.as_ref()?.lease)?;
+            Some(self.streams.get(stream)?.worker)
+        });
+        let spread = || usize::try_from(call % self.workers.len() as u64).unwrap_or(0);
+        let worker = partner.unwrap_or_else(spread);
         let target = self.workers.get_mut(worker).ok_or(Failure::Full)?;
         target.flush();
         if !target.backlog.is_empty() {

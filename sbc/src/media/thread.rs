@@ -21,7 +21,10 @@ use nix::sys::{
     eventfd::EventFd,
 };
 use sbc_media::{
-    relay::{Component, Failure, LegMedia, LentLeg, MediaEvent, Side, Stream, StreamId, Verdict},
+    relay::{
+        Component, DropReason, Failure, Joined, LegMedia, LentLeg, MediaEvent, Side, Stream,
+        StreamId, Verdict,
+    },
     rtp::MAX_PACKET,
     srtp::OVERHEAD,
 };
@@ -44,6 +47,8 @@ const LONGEST_WAIT_MS: u16 = 20;
 const TICK: Duration = Duration::from_secs(1);
 /// Turns at most that a socket is asked again before the others have their turn.
 const ROUNDS: usize = 4;
+/// Times at most that a packet is handed from one stream to another: two telephones that call each other need one.
+const HANDS: usize = 4;
 /// The eventfd's mark; no stream has that place. It is never read: edge-triggered, each write is news.
 const WAKE: u64 = u64::MAX;
 
@@ -90,6 +95,10 @@ impl Ends {
 
 /// What the signalling thread wants of this one.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "as with the commands that they are made of"
+)]
 pub enum ThreadCommand {
     /// See `MediaCommand::Start`.
     Start {
@@ -133,18 +142,44 @@ pub struct Ends {
 struct Place {
     stream: Stream,
     sockets: [Arc<LentSockets>; 2],
-    /// In `MediaThread::news`.
+    /// Legs whose far end is a lease of our own.
+    joints: [Option<Joint>; 2],
+    /// In `Places::news`.
     has_news: bool,
+}
+
+/// A leg's own lease and the one that it is joined with.
+#[derive(Clone, Copy)]
+struct Joint {
+    own: u64,
+    far: Joined,
+}
+
+impl Joint {
+    fn of(media: &LegMedia) -> Option<Self> {
+        media.joined.as_deref().copied().map(|far| Self {
+            own: media.lease,
+            far,
+        })
+    }
+}
+
+/// All streams of the thread.
+#[derive(Default)]
+struct Places {
+    all: Vec<Option<Place>>,
+    /// Legs that are joined, by their own lease.
+    joined: BTreeMap<u64, (usize, Side)>,
+    /// Places whose streams have events to tell.
+    news: Vec<usize>,
 }
 
 /// The thread's state.
 pub struct MediaThread {
     ends: Ends,
-    places: Vec<Option<Place>>,
+    places: Places,
     free: Vec<usize>,
     by_id: BTreeMap<StreamId, usize>,
-    /// Places whose streams have events to tell.
-    news: Vec<usize>,
     /// Answers to commands that the events' queue had no room for; while there are any, no command is taken.
     answers: VecDeque<MediaEvent>,
     batch: Batch,
@@ -158,10 +193,9 @@ impl MediaThread {
     pub fn new(ends: Ends, now: Instant) -> Self {
         Self {
             ends,
-            places: Vec::new(),
+            places: Places::default(),
             free: Vec::new(),
             by_id: BTreeMap::new(),
-            news: Vec::new(),
             answers: VecDeque::new(),
             batch: Batch::new(MAX_PACKET + 1 + OVERHEAD),
             tally: Tally::default(),
@@ -208,10 +242,10 @@ impl MediaThread {
     /// Empties one socket.
     fn serve(&mut self, now: Instant, mark: u64) {
         let (place, side, component) = unmark(mark);
-        let Some(Some(entry)) = self.places.get_mut(place) else {
+        let Some(Some(entry)) = self.places.all.get(place) else {
             return;
         };
-        let lent = of(&entry.sockets, side);
+        let lent = Arc::clone(of(&entry.sockets, side));
         let socket = lent.of(component);
         for round in 0..=ROUNDS {
             if round == ROUNDS {
@@ -230,34 +264,13 @@ impl MediaThread {
                 let Some((source, buffer, octets)) = self.batch.buffer(number) else {
                     continue;
                 };
-                match entry
-                    .stream
-                    .on_packet(now, side, component, source, (buffer, octets))
-                {
-                    Verdict::Forward {
-                        side: out,
-                        socket,
-                        destination,
-                        octets,
-                    } => {
-                        let packet = buffer.get(..octets).unwrap_or_default();
-                        if send(of(&entry.sockets, out).of(socket), packet, destination) {
-                            self.tally.relayed();
-                        } else {
-                            entry.stream.on_send_failure(out);
-                            self.tally.send_failure();
-                        }
-                    }
-                    Verdict::Drop(reason) => self.tally.dropped(reason),
-                }
+                let at = (place, side, component);
+                self.places
+                    .carry(now, at, source, (buffer, octets), &mut self.tally);
             }
             if count < BATCH {
                 break;
             }
-        }
-        if entry.stream.has_event() && !entry.has_news {
-            entry.has_news = true;
-            self.news.push(place);
         }
     }
 
@@ -306,8 +319,8 @@ impl MediaThread {
             return Err(Failure::Full);
         }
         let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
+            self.places.all.push(None);
+            self.places.all.len() - 1
         });
         let [a, b] = &legs;
         if let Err(reason) = self.watch(place, Side::A, &a.sockets) {
@@ -321,13 +334,18 @@ impl MediaThread {
         }
         let silence = (silence_ms > 0).then(|| Duration::from_millis(silence_ms.into()));
         let stream = Stream::new(now, id, a.lent(), b.lent(), silence);
+        let joints = [Joint::of(&a.media), Joint::of(&b.media)];
         let sockets = legs.map(|leg| leg.sockets);
-        if let Some(slot) = self.places.get_mut(place) {
+        if let Some(slot) = self.places.all.get_mut(place) {
             *slot = Some(Place {
                 stream,
                 sockets,
+                joints: [None, None],
                 has_news: false,
             });
+        }
+        for (side, joint) in [Side::A, Side::B].into_iter().zip(joints) {
+            self.places.join(place, side, joint);
         }
         self.by_id.insert(id, place);
         Ok(())
@@ -343,6 +361,7 @@ impl MediaThread {
         let place = *self.by_id.get(&id).ok_or(Failure::UnknownStream)?;
         let entry = self
             .places
+            .all
             .get(place)
             .and_then(Option::as_ref)
             .ok_or(Failure::UnknownStream)?;
@@ -351,7 +370,8 @@ impl MediaThread {
             self.watch(place, side, &leg.sockets)?;
             self.unwatch(&old);
         }
-        if let Some(Some(entry)) = self.places.get_mut(place) {
+        self.places.join(place, side, Joint::of(&leg.media));
+        if let Some(Some(entry)) = self.places.all.get_mut(place) {
             entry.stream.change(now, side, leg.lent());
             let [a, b] = &mut entry.sockets;
             *if side == Side::A { a } else { b } = leg.sockets;
@@ -361,14 +381,17 @@ impl MediaThread {
 
     fn stop(&mut self, id: StreamId) -> Result<(), Failure> {
         let place = self.by_id.remove(&id).ok_or(Failure::UnknownStream)?;
-        let Some(mut entry) = self.places.get_mut(place).and_then(Option::take) else {
+        for side in [Side::A, Side::B] {
+            self.places.join(place, side, None);
+        }
+        let Some(mut entry) = self.places.all.get_mut(place).and_then(Option::take) else {
             return Ok(());
         };
         for sockets in &entry.sockets {
             self.unwatch(sockets);
         }
         self.free.push(place);
-        self.news.retain(|&other| other != place);
+        self.places.news.retain(|&other| other != place);
         while let Some(event) = entry.stream.poll_event() {
             self.answer(event);
         }
@@ -406,13 +429,11 @@ impl MediaThread {
 
     fn tick(&mut self, now: Instant) {
         self.tick_at = now + TICK;
-        for (place, entry) in self.places.iter_mut().enumerate() {
+        let Places { all, news, .. } = &mut self.places;
+        for (place, entry) in all.iter_mut().enumerate() {
             let Some(entry) = entry else { continue };
             entry.stream.on_tick(now);
-            if entry.stream.has_event() && !entry.has_news {
-                entry.has_news = true;
-                self.news.push(place);
-            }
+            entry.note(place, news);
         }
     }
 
@@ -435,8 +456,9 @@ impl MediaThread {
             permit.send(*event);
             self.answers.pop_front();
         }
-        while let Some(&place) = self.news.last() {
-            if let Some(Some(entry)) = self.places.get_mut(place) {
+        let Places { all, news, .. } = &mut self.places;
+        while let Some(&place) = news.last() {
+            if let Some(Some(entry)) = all.get_mut(place) {
                 while entry.stream.has_event() {
                     let Ok(permit) = self.ends.events.try_reserve() else {
                         return self.tally.event_late();
@@ -448,7 +470,90 @@ impl MediaThread {
                 }
                 entry.has_news = false;
             }
-            self.news.pop();
+            news.pop();
+        }
+    }
+}
+
+impl Place {
+    /// What its stream has to tell is not forgotten.
+    fn note(&mut self, place: usize, news: &mut Vec<usize>) {
+        if self.stream.has_event() && !self.has_news {
+            self.has_news = true;
+            news.push(place);
+        }
+    }
+}
+
+impl Places {
+    /// Judges a packet, and sends it or hands it to the stream that the leg is joined with.
+    fn carry(
+        &mut self,
+        now: Instant,
+        (mut place, mut side, mut component): (usize, Side, Component),
+        mut source: SocketAddr,
+        (buffer, mut octets): (&mut [u8], usize),
+        tally: &mut Tally,
+    ) {
+        for _ in 0..=HANDS {
+            let Some(Some(entry)) = self.all.get_mut(place) else {
+                return tally.dropped(DropReason::NoStream);
+            };
+            let verdict =
+                entry
+                    .stream
+                    .on_packet(now, side, component, source, (&mut *buffer, octets));
+            entry.note(place, &mut self.news);
+            let (out, socket, destination, left) = match verdict {
+                Verdict::Forward {
+                    side,
+                    socket,
+                    destination,
+                    octets,
+                } => (side, socket, destination, octets),
+                Verdict::Drop(reason) => return tally.dropped(reason),
+            };
+            let Some(joint) = *of(&entry.joints, out) else {
+                let packet = buffer.get(..left).unwrap_or_default();
+                if send(of(&entry.sockets, out).of(socket), packet, destination) {
+                    tally.relayed();
+                } else {
+                    entry.stream.on_send_failure(out);
+                    tally.send_failure();
+                }
+                return;
+            };
+            let Some((next, next_side, back)) = self.partner(place, joint) else {
+                break;
+            };
+            (place, side, component, octets) = (next, next_side, socket, left);
+            source = match component {
+                Component::Rtp => back.rtp,
+                Component::Rtcp => back.rtcp,
+            };
+        }
+        tally.dropped(DropReason::NoDestination);
+    }
+
+    /// The leg that a joint leads to, if it is another stream's and is joined with this one as well: whoever names a port of
+    /// ours alone gets nothing and is given nothing.
+    fn partner(&self, place: usize, joint: Joint) -> Option<(usize, Side, Joined)> {
+        let &(next, side) = self.joined.get(&joint.far.lease)?;
+        let back = (*of(&self.all.get(next)?.as_ref()?.joints, side))?;
+        (next != place && back.far.lease == joint.own).then_some((next, side, back.far))
+    }
+
+    fn join(&mut self, place: usize, side: Side, joint: Option<Joint>) {
+        let Some(Some(entry)) = self.all.get_mut(place) else {
+            return;
+        };
+        let [a, b] = &mut entry.joints;
+        let old = std::mem::replace(if side == Side::A { a } else { b }, joint);
+        if let Some(old) = old {
+            self.joined.remove(&old.own);
+        }
+        if let Some(joint) = joint {
+            self.joined.insert(joint.own, (place, side));
         }
     }
 }

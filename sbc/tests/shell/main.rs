@@ -230,6 +230,7 @@ fn leg(lease: u64, phone: &UdpSocket) -> LegMedia {
         clock_hz: 8000,
         name: 7,
         security: None,
+        joined: None,
     }
 }
 

@@ -8,7 +8,7 @@ use e2e::lab::{
 };
 
 use super::{
-    Outcome, Run, Transfers,
+    Configured, Outcome, Run,
     lines::{ALICE, BOB, ROOM, connect, inside, outside, start, still_hears, tail},
     press, talk,
 };
@@ -91,7 +91,7 @@ pub fn transfers(run: &Run<'_>) {
         return;
     }
     for (handling, word) in [("resolve", "resolved"), ("pass", "passed")] {
-        let opened = Transfers::opened(run.lab, handling);
+        let opened = Configured::to_transfer(run.lab, handling);
         // What is passed on has to be understood there: baresip 1.0 knows no Replaces, and keeps its first call.
         let within = if handling == "pass" {
             Make::Pjsua
@@ -110,15 +110,17 @@ pub fn transfers(run: &Run<'_>) {
                 || blind_outside(run, &outer, within),
             );
         }
-        // Passed on, the telephone outside would call another one outside, and the PBX of these rows takes no media.
-        if handling == "resolve" {
-            let outer = outside(run.lab, Make::Baresip, Over::Tls, false, 0);
-            run.row(
-                &format!("{outer} {word}"),
-                "blind transfer of it, by a telephone inside to another outside",
-                || blind_inside(run, &outer),
-            );
-        }
+        let outer = outside(run.lab, Make::Baresip, Over::Tls, false, 0);
+        run.row(
+            &format!("{outer} {word}"),
+            "blind transfer of it, by a telephone inside to another outside",
+            || blind_to_outside(run, &outer),
+        );
+        run.row(
+            &format!("{outer} {word}"),
+            "blind transfer of it, by a telephone inside to another inside",
+            || blind_to_inside(run, &outer),
+        );
         for (make, over, six) in [
             (Make::Pjsua, Over::Tcp, false),
             (Make::Pjsua, Over::Tls, false),
@@ -165,7 +167,20 @@ fn blind_outside(run: &Run<'_>, outer: &Line<'_>, within: Make) -> Outcome {
     joined(run, (&mut first, &bob), (&mut second, &room), &alice)
 }
 
-fn blind_inside(run: &Run<'_>, outer: &Line<'_>) -> Outcome {
+/// Who transfers sits at the PBX, and so does who is called next.
+fn blind_to_inside(run: &Run<'_>, outer: &Line<'_>) -> Outcome {
+    let (bob, room) = (
+        inside(run.lab, Make::Baresip, BOB, 0),
+        inside(run.lab, Make::Baresip, ROOM, 1),
+    );
+    let [mut alice, mut first, mut second] = start([outer, &bob, &room])?;
+    connect(run, (&mut alice, outer), (&mut first, &bob))?;
+    let target = format!("sip:{}@lab.test", ROOM.number);
+    press(&mut first, Order::Transfer(&target))?;
+    joined(run, (&mut alice, outer), (&mut second, &room), &first)
+}
+
+fn blind_to_outside(run: &Run<'_>, outer: &Line<'_>) -> Outcome {
     let bob = inside(run.lab, Make::Baresip, BOB, 0);
     let other = Line {
         account: TELEPHONES[0],

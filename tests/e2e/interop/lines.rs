@@ -183,9 +183,20 @@ fn held(
     caller: (&mut Telephone, &Line<'_>),
     callee: (&mut Telephone, &Line<'_>),
 ) -> Outcome {
+    counted(run, 1, caller, callee)
+}
+
+/// A call that is so many of the product's: held, taken back and ended.
+fn counted(
+    run: &Run<'_>,
+    calls: usize,
+    caller: (&mut Telephone, &Line<'_>),
+    callee: (&mut Telephone, &Line<'_>),
+) -> Outcome {
     let (here, there) = (caller.1.tone_hz, callee.1.tone_hz);
     let outcome =
         connect(run, (&mut *caller.0, caller.1), (&mut *callee.0, callee.1)).and_then(|heard| {
+            run.has_calls(calls)?;
             press(caller.0, Order::Hold)?;
             if !callee.0.misses(here) {
                 return Err("held, and still heard".to_owned());
@@ -231,6 +242,32 @@ pub fn still_hears(phone: &mut Telephone, line: &Line<'_>, hz: u32) -> Outcome {
         last.is_ok()
     });
     last
+}
+
+/// Two telephones outside call each other through a PBX that relays no media: each of the product's two calls is given an
+/// address of the other one.
+pub fn met(run: &Run<'_>) {
+    for (one, other) in [
+        ((Over::Udp, false), (Over::Udp, true)),
+        ((Over::Tls, false), (Over::Tcp, true)),
+        ((Over::Tls, false), (Over::Tls, true)),
+    ] {
+        let line = |account, (over, six), place| Line {
+            account,
+            ..outside(run.lab, Make::Baresip, over, six, place)
+        };
+        let (caller, callee) = (line(ALICE, one, 0), line(TELEPHONES[0], other, 1));
+        run.row(
+            &format!("{caller} – {callee} through a PBX without media"),
+            "call, hold, resume",
+            || {
+                let [mut a, mut b] = start([&caller, &callee])?;
+                let heard = counted(run, 2, (&mut a, &caller), (&mut b, &callee))?;
+                run.has_calls(0)?;
+                Ok(heard)
+            },
+        );
+    }
 }
 
 /// Each transport and family calls each other one: both legs pass the product, the PBX between them.

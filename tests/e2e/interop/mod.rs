@@ -26,6 +26,10 @@ pub const TESTS: &[LabTest] = &[
         |lab| run(lab, lines::quick, &[]),
     ),
     (
+        "two_telephones_outside_hear_each_other_through_a_pbx_that_relays_no_media",
+        |lab| run(lab, lines::met, &["tls IPv4", "tcp IPv6"]),
+    ),
+    (
         "a_transferred_call_goes_on_without_who_transferred_it",
         |lab| run(lab, features::transfers, &["baresip", "resolved"]),
     ),
@@ -170,6 +174,7 @@ fn all(lab: &Lab) {
     };
     for part in [
         lines::all,
+        lines::met,
         features::ringing,
         features::transfers,
         sessions::all,
@@ -218,20 +223,27 @@ fn table(rows: &[Row]) -> String {
     table
 }
 
-/// The laboratory's configuration with transfers opened, while this value lives.
-pub struct Transfers<'a> {
+/// The laboratory's configuration with more in it, while this value lives.
+pub struct Configured<'a> {
     lab: &'a Lab,
 }
 
-impl<'a> Transfers<'a> {
-    /// `handling`: `pass` or `resolve`.
-    pub fn opened(lab: &'a Lab, handling: &str) -> Self {
+impl<'a> Configured<'a> {
+    /// Transfers opened. `handling`: `pass` or `resolve`.
+    pub fn to_transfer(lab: &'a Lab, handling: &str) -> Self {
+        Self::with(
+            lab,
+            &format!(
+                "[[policy]]\nname = \"transfers\"\nfor = [\"zone:external\", \"registrar\"]\ntransfer = \"{handling}\"\n"
+            ),
+        )
+    }
+
+    /// With these lines.
+    pub fn with(lab: &'a Lab, lines: &str) -> Self {
         let mut text = fs::read_to_string(product::configuration()).unwrap();
-        let _ = write!(
-            text,
-            "\n[[policy]]\nname = \"transfers\"\nfor = [\"zone:external\", \"registrar\"]\ntransfer = \"{handling}\"\n"
-        );
-        let file = state().join("transfers.toml");
+        let _ = write!(text, "\n{lines}");
+        let file = state().join("interop.toml");
         fs::write(&file, text).unwrap();
         product::stop();
         product::start(&lab.names, &file).unwrap();
@@ -239,7 +251,7 @@ impl<'a> Transfers<'a> {
     }
 }
 
-impl Drop for Transfers<'_> {
+impl Drop for Configured<'_> {
     fn drop(&mut self) {
         product::stop();
         if let Err(error) = product::start(&self.lab.names, &product::configuration()) {

@@ -166,5 +166,6 @@ fn leg(lease: u64, phone: SocketAddr) -> LegMedia {
         clock_hz: 8000,
         name: 7,
         security: None,
+        joined: None,
     }
 }

@@ -494,7 +494,7 @@ impl Call {
 
     /// A lease of this call ended.
     pub(crate) fn lease_ended(&mut self, cx: &mut Context, lease: broker_proto::broker::LeaseId) {
-        self.media.lost(lease);
+        self.media.lost(cx, lease);
         if self.phase != Phase::Ending {
             self.end(cx, "lease-lost");
         }

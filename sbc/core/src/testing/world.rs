@@ -8,7 +8,7 @@ use std::{
 };
 
 use broker_proto::{
-    broker::{Admit, Family, LeaseId, Refusal, ToBroker},
+    broker::{Admit, Family, Flow, LeaseId, Refusal, ToBroker},
     journal::{CallPhase, CallRecord, Record},
     keyholder::{FromKeyholder, ToKeyholder},
     settings::{Settings, Transport, ZoneId},
@@ -618,6 +618,12 @@ impl World {
                     ttl_seconds,
                 }
             }
+            ToBroker::LatchMedia { id, rtp, .. } if names_ourselves(&rtp) => {
+                BrokerAnswer::Refused {
+                    id,
+                    reason: Refusal::PeerOutsidePolicy,
+                }
+            }
             ToBroker::LatchMedia { id, lease, rtp, .. } => match self.leases.get_mut(&lease) {
                 Some(have) => {
                     have.admit = rtp.admit;
@@ -764,4 +770,18 @@ impl World {
         };
         self.later(Duration::from_micros(200), Event::Keyholder(answer));
     }
+}
+
+/// The firewall opens no pinhole to an address of the product's own.
+fn names_ourselves(flow: &Flow) -> bool {
+    let admitted = match flow.admit {
+        Admit::Host(host) => Some(host),
+        Admit::Peer(peer) => Some(peer.ip()),
+        Admit::Nobody | Admit::MediaNetworks => None,
+    };
+    let zones = settings().zones;
+    [admitted, flow.send_to.map(|to| to.ip())]
+        .into_iter()
+        .flatten()
+        .any(|peer| zones.iter().any(|zone| zone.addresses.contains(&peer)))
 }

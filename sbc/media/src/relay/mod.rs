@@ -109,6 +109,17 @@ pub enum Learn {
     },
 }
 
+/// The far end of a leg is a lease of our own: two calls of ours meet behind somebody who relays no media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// That lease.
+    pub lease: u64,
+    /// Its address for RTP, from which its packets seem to come.
+    pub rtp: SocketAddr,
+    /// Its address for RTCP.
+    pub rtcp: SocketAddr,
+}
+
 /// One leg of a stream as the core wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegMedia {
@@ -134,10 +145,17 @@ pub struct LegMedia {
     /// Keys of both directions; `None`: the leg is in the clear. A leg with keys neither takes nor sends a packet in the
     /// clear.
     pub security: Option<Box<Security>>,
+    /// Packets go to the stream of that lease by hand, and come from it, if it names this one's lease as well; none of them
+    /// meets a socket on the way.
+    pub joined: Option<Box<Joined>>,
 }
 
 /// From the core to the media threads. Commands for streams of one call are carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few in each call, each moved twice: two more allocations cost as much"
+)]
 pub enum MediaCommand {
     /// Relay between two legs from now on.
     Start {

@@ -8,6 +8,7 @@ mod hand;
 mod hiding;
 mod hostile;
 mod interworking;
+mod joined;
 mod letters;
 mod limits;
 mod load;

@@ -31,6 +31,7 @@ fn leg(learn: Learn, rtp: &str, rtcp: &str) -> LentLeg {
         clock_hz: 8000,
         name: 7,
         security: None,
+        joined: None,
     };
     LentLeg { media, pair: true }
 }
