@@ -187,10 +187,12 @@ impl OwnDescription {
     }
 
     /// Our description made of the other side's, with our sockets and keys. `leases`: one for each media line that we
-    /// carry, with the keys of one that is sealed.
+    /// carry, with the keys of one that is sealed. `said`: what this
+    /// side's far end said last: the offer, if this answers one.
     pub(crate) fn write(
         &mut self,
         theirs: &SessionDescription,
+        said: Option<&SessionDescription>,
         leases: &[Option<(Lease, Option<Keys>)>],
         address: IpAddr,
     ) -> SessionDescription {
@@ -216,7 +218,7 @@ impl OwnDescription {
                         }
                         own
                     }
-                    _ => refused_line(line),
+                    _ => refused_line(line, said.and_then(|said| said.media.get(index))),
                 },
             )
             .collect();
@@ -280,13 +282,14 @@ fn own_line(
     }
 }
 
-/// A line that is not carried keeps its place, kind and protocol (RFC 3264 §6), and nothing else.
-fn refused_line(line: &Media) -> Media {
+/// A line that is not carried keeps its place, kind and protocol (RFC 3264 §6), and nothing else. The protocol is that of the
+/// offer on the same side: what is sealed on one may be in the clear on the other.
+fn refused_line(line: &Media, said: Option<&Media>) -> Media {
     Media {
         kind: line.kind.detached(),
         port: 0,
         ports: None,
-        proto: line.proto.detached(),
+        proto: said.unwrap_or(line).proto.detached(),
         formats: line.formats.iter().take(1).map(formats::neutral).collect(),
         connections: Vec::new(),
         bandwidth: Vec::new(),
@@ -364,6 +367,7 @@ mod tests {
         let written = own
             .write(
                 &offer,
+                None,
                 &[Some((lease(20_000), None)), None, None],
                 "192.0.2.1".parse().unwrap(),
             )
@@ -378,15 +382,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_the_other_side_refuses_is_refused_in_the_words_of_this_sides_offer() {
+        let offer = read(OFFER.as_bytes()).unwrap();
+        let refused = OFFER.replace("m=audio 4000 RTP/AVP", "m=audio 0 RTP/SAVP");
+        let refused = read(refused.as_bytes()).unwrap();
+        let mut own = OwnDescription::new(84);
+        let address = "192.0.2.1".parse().unwrap();
+        let leases = [Some((lease(20_000), None)), None, None];
+        let written = own.write(&refused, Some(&offer), &leases, address);
+        assert_eq!(written.media[0].port, 0);
+        assert_eq!(written.media[0].proto.as_str(), "RTP/AVP");
+        assert!(answers(&offer, &written));
+    }
+
+    #[test]
     fn the_version_counts_up_with_a_change_alone() {
         let offer = read(OFFER.as_bytes()).unwrap();
         let mut own = OwnDescription::new(84);
         let address = "192.0.2.1".parse().unwrap();
         let leases = [Some((lease(20_000), None)), None, None];
-        assert_eq!(own.write(&offer, &leases, address).origin.version, 1);
-        assert_eq!(own.write(&offer, &leases, address).origin.version, 1);
+        assert_eq!(own.write(&offer, None, &leases, address).origin.version, 1);
+        assert_eq!(own.write(&offer, None, &leases, address).origin.version, 1);
         let held = read(OFFER.replace("sendonly", "inactive").as_bytes()).unwrap();
-        assert_eq!(own.write(&held, &leases, address).origin.version, 2);
+        assert_eq!(own.write(&held, None, &leases, address).origin.version, 2);
     }
 
     #[test]

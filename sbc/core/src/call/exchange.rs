@@ -323,7 +323,9 @@ impl Call {
         let leg = self.leg_mut(to)?;
         leg.description.asks_for_edge = offers && policy::mediasec::is_spoken(cx, leg.peer);
         let address = transport::own_address(cx, &leg.hop)?.ip();
-        Some(leg.description.write(&theirs, &leases, address))
+        // What its far end said last: the offer, where this answers one.
+        let said = leg.described.as_ref();
+        Some(leg.description.write(&theirs, said, &leases, address))
     }
 
     /// Both sides of an exchange have said what they want: the relay and its pinholes follow.
