@@ -254,6 +254,38 @@ pub(crate) fn find(
     })
 }
 
+/// The registrar itself for a number that is the PBX's own to know: in our domain, or at one of its or our addresses.
+pub(crate) fn at_registrar(
+    cx: &mut Context,
+    (from, kbit): (ZoneId, u64),
+    calling: &str,
+    uri: &Uri,
+) -> Result<Way, NoTarget> {
+    let host = uri.host().map(ToString::to_string).unwrap_or_default();
+    let its_own = cx.surroundings.is_our_host(&host)
+        || cx.surroundings.registrar().is_some_and(|registrar| {
+            let named = registrar.named.as_ref();
+            named.is_some_and(|named| named.host.eq_ignore_ascii_case(&host))
+                || registrar
+                    .addresses
+                    .iter()
+                    .any(|at| Host::Address(at.ip()).to_string() == host)
+        });
+    let number = dialled(uri);
+    if !its_own || number.is_empty() {
+        return Err(refused(404, "no-route"));
+    }
+    let targets = to_registrar(cx, calling, &number);
+    if targets.is_empty() {
+        return Err(refused(503, "no-way"));
+    }
+    Ok(Way {
+        route: String::new(),
+        targets: admitted(cx, targets, (from, kbit, false))?,
+        failover: Vec::new(),
+    })
+}
+
 /// All contacts of a number, the preferred ones first (RFC 3261 §16.6).
 fn to_bindings(cx: &Context, bindings: &Bindings, calling: &str, number: &str) -> VecDeque<Target> {
     bindings

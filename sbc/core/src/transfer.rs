@@ -30,7 +30,7 @@ use crate::{
     outgoing::{self, Credentials},
     policy::{self, fields::Crossing},
     surroundings::Peer,
-    target::{self, Way},
+    target::{self, NoTarget, Way},
     transport::{Flow, NextHop},
 };
 
@@ -132,13 +132,21 @@ impl Core {
             .map(|call| call.identity_of(wish.side).to_owned())
             .unwrap_or_default();
         let flow = self.flow_of(referrer);
-        target::find(
+        let (uri, kbit) = (Uri::Sip(wish.target.clone()), ledger::kbit_of(None));
+        let way = target::find(
             &mut self.cx,
             &self.registration.bindings,
             (referrer.peer, &flow),
-            (&calling, &Uri::Sip(wish.target.clone())),
-            (ledger::kbit_of(None), false),
-        )
+            (&calling, &uri),
+            (kbit, false),
+        );
+        match way {
+            // A telephone of the PBX transfers to a number there, which the PBX would not have asked us for.
+            Err(none) if referrer.peer == Peer::Registrar && is_elsewhere(&none) => {
+                target::at_registrar(&mut self.cx, (flow.zone, kbit), &calling, &uri)
+            }
+            way => way,
+        }
         .map_err(|none| (none.status, none.reason))
     }
 
@@ -423,6 +431,11 @@ impl Core {
         call.end(&mut self.cx, "refused");
         self.calls.insert(new, call);
     }
+}
+
+/// Nothing forbids the call, and nobody knows where it goes.
+fn is_elsewhere(none: &NoTarget) -> bool {
+    matches!(none.reason, "not-registered" | "no-route" | "loop")
 }
 
 /// Whether two legs have the same far end: the same carrier, the organisation's own side, or the same client.

@@ -103,6 +103,45 @@ fn a_blind_transfer_is_resolved_by_a_call_with_the_referrers_rights() {
 }
 
 #[test]
+fn a_telephone_at_the_pbx_transfers_to_a_number_there_which_the_pbx_is_asked_for() {
+    let mut hand = Hand::new(295);
+    let (dialog, _) = hand.talk(&[], &[]);
+    let to = [("Refer-To", "<sip:1100@lab.test>")];
+    hand.request(CALLEE, &dialog, "REFER", &to, None);
+    assert_eq!(hand.statuses(CALLEE, "REFER"), [202]);
+    let invite = hand.last(CALLEE, "INVITE");
+    assert_eq!(invite.uri(), "sip:1100@lab.test");
+    let answer = Hand::moved(&hand.sdp(CALLEE, "sendrecv"), 47_000);
+    hand.answer(CALLEE, &invite, 200, "target", &[], Some(&answer));
+    let reinvite = hand.last(CALLER, "INVITE");
+    assert_eq!(reinvite.need("Call-ID"), "secret-hand");
+    let answer = Hand::moved(&hand.sdp(CALLER, "sendrecv"), 46_000);
+    hand.answer(CALLER, &reinvite, 200, "", &[], Some(&answer));
+    assert_eq!(ports(&hand), [(46_000, 47_000)]);
+    let notify = hand.last(CALLEE, "NOTIFY");
+    assert_eq!(notify.body.trim_end(), "SIP/2.0 200 OK");
+    hand.answer(CALLEE, &notify, 200, "", &[], None);
+    let bye = hand.last(CALLEE, "BYE");
+    hand.answer(CALLEE, &bye, 200, "", &[], None);
+    let target = hand.callee_dialog(&invite, "target");
+    hand.request(CALLEE, &target, "BYE", &[], None);
+    let bye = hand.last(CALLER, "BYE");
+    hand.answer(CALLER, &bye, 200, "", &[], None);
+    hand.world.run(seconds(120));
+    assert_tidy(&mut hand.world);
+}
+
+#[test]
+fn a_transfer_by_the_pbx_to_a_host_that_is_not_its_own_goes_nowhere() {
+    let mut hand = Hand::new(296);
+    let (dialog, _) = hand.talk(&[], &[]);
+    let to = [("Refer-To", "<sip:nobody@elsewhere.test>")];
+    hand.request(CALLEE, &dialog, "REFER", &to, None);
+    assert_eq!(hand.statuses(CALLEE, "REFER"), [404]);
+    assert_eq!(hand.count(CALLEE, "INVITE"), 1);
+}
+
+#[test]
 fn a_transfer_to_who_is_busy_leaves_the_call_as_it_was() {
     let mut hand = Hand::new(281);
     let (dialog, ok) = hand.talk(&[], &[]);
