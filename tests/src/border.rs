@@ -503,7 +503,14 @@ impl Border {
                 );
                 BrokerAnswer::Done { id }
             }
-            ToBroker::LatchMedia { id, .. } | ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
+            ToBroker::LatchMedia { id, .. }
+            | ToBroker::Ban { id, .. }
+            | ToBroker::KeepBindings { id, .. } => BrokerAnswer::Done { id },
+            ToBroker::RecallBindings { id, .. } => BrokerAnswer::Bindings {
+                id,
+                bindings: Vec::new(),
+                next: None,
+            },
             ToBroker::Connect { id, zone, peer, .. } => {
                 self.next_connection += 1;
                 let connection = ConnectionId(self.next_connection);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     RequestId,
+    binding::{BindingToken, KeptBinding},
     settings::{Settings, Transport, ZoneId},
 };
 
@@ -161,6 +162,22 @@ pub enum ToBroker {
         /// For the audit; at most 200 octets are kept.
         reason: String,
     },
+    /// Keep these bindings for whoever is the sbc after this one, and forget those. At most `binding::MAX_BATCH` together.
+    KeepBindings {
+        /// Pairs the answer.
+        id: RequestId,
+        /// New ones and changed ones.
+        kept: Vec<KeptBinding>,
+        /// Those that ended.
+        gone: Vec<BindingToken>,
+    },
+    /// Bindings that an earlier sbc left, in the order of their names.
+    RecallBindings {
+        /// Pairs the answer.
+        id: RequestId,
+        /// From behind this one on; `None`: from the first.
+        after: Option<BindingToken>,
+    },
     /// Liveness; expected every 25 ms from the sbc. Not answered.
     Health {
         /// Counts up.
@@ -213,7 +230,16 @@ pub enum FromBroker {
         /// Far end.
         peer: SocketAddr,
     },
-    /// Answer to `LatchMedia`, `RenewMedia`, `CloseMedia`, `AdoptMedia`, `Ban`: done, and the kernel has it.
+    /// Answer to `RecallBindings`. They are an earlier sbc's word: to be checked like any.
+    Bindings {
+        /// Of the request.
+        id: RequestId,
+        /// At most `binding::MAX_BATCH`.
+        bindings: Vec<KeptBinding>,
+        /// There are others behind this one.
+        next: Option<BindingToken>,
+    },
+    /// Answer to `LatchMedia`, `RenewMedia`, `CloseMedia`, `AdoptMedia`, `Ban`, `KeepBindings`: done, and the kernel has it.
     Done {
         /// Of the request.
         id: RequestId,

@@ -12,7 +12,7 @@
 //! | [`keyholder`] | sbc, management and the keyholder | init |
 //! | [`status`] | management and sbc, firewall, init | init |
 //!
-//! [`settings`] holds what the firewall hands to the sbc, which reads no configuration file; [`policy`] what of it says
+//! [`binding`] is what the sbc leaves with the firewall for its successor; [`settings`] holds what the firewall hands to the sbc, which reads no configuration file; [`policy`] what of it says
 //! which fields and messages pass; [`network_test`] what a test of the network tries and finds.
 
 #![cfg_attr(
@@ -24,6 +24,7 @@
     )
 )]
 
+pub mod binding;
 pub mod broker;
 pub mod control;
 mod dialplan;

@@ -296,6 +296,7 @@ pub(crate) fn lab_permissions() -> Permissions {
         bounds: Bounds {
             calls: 1000,
             call_rate: 100,
+            registrations: 20,
             media_sockets: 8000,
             bans: 65_536,
             ban_seconds: 86_400,

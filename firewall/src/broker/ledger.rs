@@ -30,6 +30,8 @@ pub const fn kind(request: &ToBroker) -> &'static str {
         ToBroker::AdoptMedia { .. } => "adopt-media",
         ToBroker::Connect { .. } => "connect",
         ToBroker::Ban { .. } => "ban",
+        ToBroker::KeepBindings { .. } => "keep-bindings",
+        ToBroker::RecallBindings { .. } => "recall-bindings",
         ToBroker::Health { .. } => "health",
     }
 }

@@ -13,6 +13,7 @@
 //! | [`listener`] | listeners and the connections that arrive at them |
 //! | [`connect`] | connections to configured far ends |
 //! | [`ban`] | bans with reason and evidence |
+//! | [`kept`] | bindings that one sbc leaves for the next |
 //! | [`liveness`] | whether the sbc lives |
 //! | [`rights`] | who may ask what, and how often |
 //! | [`bucket`], [`ledger`] | rates; counters, log lines, records |
@@ -23,6 +24,7 @@ pub mod bucket;
 pub mod connect;
 #[cfg(test)]
 pub(crate) mod fake;
+mod kept;
 pub mod kernel;
 pub mod lease;
 pub mod ledger;
@@ -54,6 +56,7 @@ use self::{
     ban::Bans,
     bucket::Bucket,
     connect::Connecting,
+    kept::Kept,
     kernel::Kernel,
     lease::Leases,
     ledger::Ledger,
@@ -140,6 +143,7 @@ pub struct Broker<K: Kernel> {
     listeners: Listeners<K::Socket>,
     connecting: Connecting<K::Socket>,
     bans: Bans,
+    kept: Kept,
     leftovers: BTreeSet<Element>,
     leftovers_due: Option<Instant>,
     learn_due: Option<Instant>,
@@ -173,6 +177,7 @@ impl<K: Kernel> Broker<K> {
             listeners: Listeners::default(),
             connecting: Connecting::default(),
             bans: Bans::default(),
+            kept: Kept::default(),
             leftovers: BTreeSet::new(),
             leftovers_due: None,
             learn_due: None,
@@ -218,6 +223,7 @@ impl<K: Kernel> Broker<K> {
         }
         self.settle_listeners();
         self.settle_leases(now);
+        self.kept.shrink(bounds.registrations);
         let lifted = self.bans.lift_allowed(&self.permissions);
         self.withdraw(now, &lifted);
         let record = [("revision", revision.to_string())];
@@ -286,13 +292,20 @@ impl<K: Kernel> Broker<K> {
         sockets: Vec<K::Socket>,
     ) {
         if !self.is_within_budget(now, role) {
+            self.disbelieve(now, role);
             return self.outputs.push_back(Output::Expel(role));
         }
         let what = ledger::kind(request);
         match self.decide(now, role, request, sockets) {
             Ok(()) => self.ledger.count(role.name(), what, "granted"),
             Err(reason) => {
-                let detail = || ban::sanitise(&format!("{request:?}"));
+                let detail = || match request {
+                    // Who is registered is nobody's business in a log.
+                    ToBroker::KeepBindings { kept, gone, .. } => {
+                        format!("kept={} gone={}", kept.len(), gone.len())
+                    }
+                    _ => ban::sanitise(&format!("{request:?}")),
+                };
                 self.ledger.refused(now, role, what, reason, detail);
                 if let Some(id) = id(request) {
                     self.send(role, FromBroker::Refused { id, reason });
@@ -323,6 +336,7 @@ impl<K: Kernel> Broker<K> {
         self.expire_connects(now);
         self.wake_listeners(now);
         self.bans.expire(now);
+        self.kept.expire(now);
         if self.learn_due.is_some_and(|due| due <= now) && self.learn(now) {
             self.settle_listeners();
             self.settle_leases(now);
@@ -383,6 +397,7 @@ impl<K: Kernel> Broker<K> {
     /// Notes a message that is none.
     pub fn malformed(&mut self, now: Instant, role: Role, why: &str) {
         self.ledger.count(role.name(), "message", "malformed");
+        self.disbelieve(now, role);
         let fields = [("role", role.name().to_owned()), ("why", why.to_owned())];
         self.ledger
             .rare_event(now, Severity::Alert, "broker-malformed", fields);
@@ -408,6 +423,7 @@ impl<K: Kernel> Broker<K> {
     /// For the laboratory: no bans, counters at zero.
     pub fn reset(&mut self, now: Instant) {
         self.bans = Bans::default();
+        self.kept = Kept::default();
         if let Err(error) = self.kernel.change(&flush(&BAN_SETS)) {
             self.ledger.fault(now, "flush-bans", &error.to_string());
         }
@@ -433,6 +449,7 @@ impl<K: Kernel> Broker<K> {
             ("firewall_sbc_trusted".to_owned(), u64::from(trusted)),
             ("firewall_leases".to_owned(), gauge(self.leases.len())),
             ("firewall_bans".to_owned(), gauge(self.bans.len())),
+            ("firewall_bindings_kept".to_owned(), gauge(self.kept.len())),
             (
                 "firewall_elements_left_over".to_owned(),
                 gauge(self.leftovers.len()),
@@ -571,6 +588,18 @@ impl<K: Kernel> Broker<K> {
                 ];
                 self.ledger.ban(now, fields);
                 self.done(role, id)
+            }
+            ToBroker::KeepBindings {
+                id,
+                ref kept,
+                ref gone,
+            } => {
+                self.keep_bindings(now, role, kept, gone)?;
+                self.done(role, id)
+            }
+            ToBroker::RecallBindings { id, after } => {
+                self.recall_bindings(now, role, id, after);
+                Ok(())
             }
             ToBroker::Health { .. } => Ok(()),
         }

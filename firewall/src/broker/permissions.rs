@@ -131,6 +131,8 @@ pub struct Bounds {
     pub calls: u32,
     /// New calls per second.
     pub call_rate: u32,
+    /// Registrations at once.
+    pub registrations: u32,
     /// Media sockets lent at once.
     pub media_sockets: u32,
     /// Bans at once.
@@ -215,6 +217,39 @@ impl Permissions {
             named.any(|one| contain(&one.networks, host) && one.ports.contains(&peer.port()));
         if plain && covered && !own && !elsewhere && !forbidden {
             Ok(Purpose::Sip)
+        } else {
+            Err(Refusal::PeerOutsidePolicy)
+        }
+    }
+
+    /// Checks the way to a phone that the sbc says registered: one of its listeners, and a source that the zone may have.
+    ///
+    /// # Errors
+    /// `NotConfigured`, `PeerOutsidePolicy`.
+    pub fn vet_way(
+        &self,
+        (zone, transport): (ZoneId, Transport),
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<&ZonePermissions, Refusal> {
+        let listener = ListenPermission {
+            role: Role::Sbc,
+            zone,
+            transport,
+            port: local.port(),
+        };
+        let permissions = self.zone(zone)?;
+        if !self.listen.contains(&listener) || !permissions.addresses.contains(&local.ip()) {
+            return Err(Refusal::NotConfigured);
+        }
+        let host = peer.ip();
+        let plain = host.to_canonical() == host && is_one_host(host) && peer.port() > 0;
+        let own = self.zones.iter().any(|zone| zone.addresses.contains(&host));
+        let elsewhere = self.is_in_another_zone(zone, host);
+        let forbidden = contain(&self.forbidden_networks, host);
+        let allowed = plain && permissions.may_be_source(host) && !own && !elsewhere && !forbidden;
+        if allowed && family_of(host) == family_of(local.ip()) {
+            Ok(permissions)
         } else {
             Err(Refusal::PeerOutsidePolicy)
         }

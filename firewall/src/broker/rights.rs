@@ -34,6 +34,10 @@ pub(super) fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, 
         ("adopt-media", open, of_calls.max(open * 2)),
         ("connect", 20, 64),
         ("ban", 100, 500),
+        // In batches; the sbc has one under way at a time.
+        ("keep-bindings", 100, 200),
+        // All at once, after the sbc began anew.
+        ("recall-bindings", 100, bounds.registrations / 16 + 50),
         ("health", 200, 400),
     ];
     let (per_second, burst) = rates.iter().fold(
@@ -61,6 +65,8 @@ pub(super) const fn id(request: &ToBroker) -> Option<RequestId> {
         | ToBroker::CloseMedia { id, .. }
         | ToBroker::AdoptMedia { id, .. }
         | ToBroker::Connect { id, .. }
+        | ToBroker::KeepBindings { id, .. }
+        | ToBroker::RecallBindings { id, .. }
         | ToBroker::Ban { id, .. } => Some(*id),
         ToBroker::Health { .. } => None,
     }

@@ -125,6 +125,7 @@ pub fn permissions(document: &Document, policy: &Policy) -> Permissions {
         bounds: Bounds {
             calls: limits.calls,
             call_rate: limits.call_rate,
+            registrations: limits.registrations,
             media_sockets: limits.media_sockets,
             bans: document.bans.numbers.maximum,
             ban_seconds: document.bans.numbers.seconds_max,

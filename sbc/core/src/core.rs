@@ -71,6 +71,8 @@ impl Core {
         };
         core.cx.set_wall_clock(unix_ms);
         core.cx.want_collector();
+        // Before any listener: what an earlier life left is here before the first phone is heard.
+        core.registration.recall(&mut core.cx, None);
         core.listen();
         core.trunks.configure(&mut core.cx);
         health::configure(&mut core.cx);
@@ -282,6 +284,7 @@ impl Core {
         self.cx.want_collector();
         self.cx.mediasec.clear();
         self.listen();
+        self.registration.firewall_is_back(&mut self.cx);
         self.trunks.configure(&mut self.cx);
         health::configure(&mut self.cx);
         let moved = self.names.configure(&mut self.cx);
@@ -342,6 +345,7 @@ impl Core {
                     }
                 }
                 TimerKey::Binding(number) => self.registration.binding_timer(&mut self.cx, number),
+                TimerKey::Legacy => self.registration.hand_over(&mut self.cx),
                 TimerKey::RegistrarProbe => self.registration.probe(&mut self.cx),
                 TimerKey::Subscription(number) => {
                     self.subscriptions.expired(&mut self.cx, number);
@@ -558,11 +562,18 @@ impl Core {
                 }
                 _ => transport::connected(&mut self.cx, id, connection, local, peer),
             },
-            BrokerAnswer::Done { id } => {
-                if let Some(Purpose::LatchMedia { call }) = self.cx.requests.answered(id)
-                    && let Some(call) = self.calls.get_mut(&call)
-                {
-                    call.latched(&mut self.cx);
+            BrokerAnswer::Done { id } => match self.cx.requests.answered(id) {
+                Some(Purpose::LatchMedia { call }) => {
+                    if let Some(call) = self.calls.get_mut(&call) {
+                        call.latched(&mut self.cx);
+                    }
+                }
+                Some(Purpose::KeepBindings) => self.registration.handed_over(&mut self.cx, true),
+                _ => {}
+            },
+            BrokerAnswer::Bindings { id, bindings, next } => {
+                if self.cx.requests.answered(id) == Some(Purpose::RecallBindings) {
+                    self.registration.recalled(&mut self.cx, bindings, next);
                 }
             }
             BrokerAnswer::Refused { id, reason } => self.refused(id, reason),
@@ -605,6 +616,9 @@ impl Core {
                     call.renewal_refused(&mut self.cx, reason);
                 }
             }
+            Purpose::KeepBindings => self.registration.handed_over(&mut self.cx, false),
+            // Phones register again in their own time.
+            Purpose::RecallBindings => {}
             // The lease is gone already; that is what was wanted.
             Purpose::CloseMedia => {}
             Purpose::Collector => self.cx.collector_refused(),
@@ -632,6 +646,7 @@ impl Core {
     /// asked for last; of those that it does not take, `LeaseEnded` tells.
     fn broker_lost(&mut self) {
         self.cx.surroundings.deaf();
+        self.registration.firewall_is_gone(&mut self.cx);
         for (id, purpose) in self.cx.requests.all_lost() {
             match purpose {
                 Purpose::OpenMedia { call, .. } => {
@@ -654,7 +669,11 @@ impl Core {
                     let moved = self.names.refused(&mut self.cx, id);
                     self.moved(&moved);
                 }
-                Purpose::Listen(..) | Purpose::RenewMedia { .. } | Purpose::CloseMedia => {}
+                Purpose::Listen(..)
+                | Purpose::RenewMedia { .. }
+                | Purpose::CloseMedia
+                | Purpose::KeepBindings
+                | Purpose::RecallBindings => {}
             }
         }
     }

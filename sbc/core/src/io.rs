@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use broker_proto::{
     RequestId,
+    binding::{BindingToken, KeptBinding},
     broker::{LeaseId, Refusal, ToBroker},
     journal::{Record, Severity},
     keyholder::{FromKeyholder, ToKeyholder},
@@ -18,6 +19,11 @@ use sbc_media::relay::{MediaCommand, MediaEvent};
 /// Name of a TCP (or TLS) connection, accepted or opened. Given by the shell, never used twice in one life of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    /// A connection of an earlier life of the process: the shell gives this name to none.
+    pub const GONE: Self = Self(0);
+}
 
 /// An answer of the firewall without its descriptors, which stay with the shell. `Settings`, `Listening` and `Accepted`
 /// are inputs of their own.
@@ -49,7 +55,16 @@ pub enum BrokerAnswer {
         /// Far end.
         peer: SocketAddr,
     },
-    /// `LatchMedia`, `RenewMedia`, `CloseMedia` or `Ban` was carried out.
+    /// Bindings that an earlier sbc left.
+    Bindings {
+        /// Of the request.
+        id: RequestId,
+        /// Some of them.
+        bindings: Vec<KeptBinding>,
+        /// There are others behind this one.
+        next: Option<BindingToken>,
+    },
+    /// `LatchMedia`, `RenewMedia`, `CloseMedia`, `KeepBindings` or `Ban` was carried out.
     Done {
         /// Of the request.
         id: RequestId,

@@ -36,6 +36,10 @@ pub(crate) enum Purpose {
     CloseMedia,
     /// A connection to a trunk or registrar.
     Connect,
+    /// Bindings handed over to the firewall.
+    KeepBindings,
+    /// Bindings that an earlier life left.
+    RecallBindings,
     /// A socket to the collector of captured messages.
     Collector,
     /// A socket for one question to a name server.
@@ -52,6 +56,8 @@ impl Purpose {
             Self::RenewMedia { .. } => "renew-media",
             Self::CloseMedia => "close-media",
             Self::Connect => "connect",
+            Self::KeepBindings => "keep-bindings",
+            Self::RecallBindings => "recall-bindings",
             Self::Collector => "collector",
             Self::NameServer => "name-server",
         }

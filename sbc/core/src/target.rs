@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     health::TrunkHealth,
     identity::Identity,
+    io::ConnectionId,
     ledger::{Ledger, Reached, Subject},
     outgoing,
     registration::bindings::{Binding, Bindings, Token},
@@ -336,7 +337,12 @@ fn to_binding(cx: &Context, binding: &Binding, calling: &str) -> Result<Target, 
         .connection
         .is_some_and(|connection| cx.connections.flow(connection).is_none())
     {
-        return Err(refused(430, "flow-failed"));
+        // RFC 5626 §5.3. Of an earlier life of this process: the phone comes back by a new one in a moment.
+        let gone = binding.flow.connection == Some(ConnectionId::GONE);
+        return Err(match gone {
+            true => refused(480, "awaits-flow"),
+            false => refused(430, "flow-failed"),
+        });
     }
     Ok(Target {
         hop: NextHop::Flow(binding.flow),

@@ -16,6 +16,8 @@ pub(crate) enum TimerKey {
     Subscription(u64),
     /// A REGISTER answer that waits for its slot, by the server transaction.
     RegisterSlot(u64),
+    /// Bindings that changed are handed to the firewall.
+    Legacy,
     /// Ask whether the registrar is back.
     RegistrarProbe,
     /// Next question to a watched address of a trunk, by its number.

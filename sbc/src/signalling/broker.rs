@@ -124,6 +124,10 @@ fn answered<E: Engine + 'static>(
         FromBroker::Connected { id, local, peer } => {
             connected(shared, id, local, peer, descriptors)
         }
+        FromBroker::Bindings { id, bindings, next } => {
+            let answer = BrokerAnswer::Bindings { id, bindings, next };
+            shared.borrow_mut().handle(Input::Broker(answer));
+        }
         FromBroker::Done { id } => {
             let mut shell = shared.borrow_mut();
             if !shell.adopted(id) {

@@ -494,7 +494,9 @@ impl<E: Engine> Shell<E> {
                 self.opening.insert(*id, (*zone, *flow));
                 Some(*id)
             }
-            ToBroker::Ban { id, .. } => Some(*id),
+            ToBroker::Ban { id, .. }
+            | ToBroker::KeepBindings { id, .. }
+            | ToBroker::RecallBindings { id, .. } => Some(*id),
             ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => None,
         };
         let sent = match &self.peers.broker {

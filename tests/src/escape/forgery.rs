@@ -10,6 +10,7 @@ use std::{
 
 use broker_proto::{
     MAX_MESSAGE, RequestId,
+    binding::{BindingToken, KeptBinding, MAX_BATCH, MAX_OCTETS},
     broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
     control::{Command, FromChild, ToChild},
     decode, encode,
@@ -46,6 +47,10 @@ pub const FORGERIES: &[(&str, Forgery)] = &[
     ("sockets as media that are none", foreign_sockets),
     ("connections to whom nobody configured", foreign_connections),
     ("bans of operators, PBX and trunks", bans_of_friends),
+    (
+        "bindings of nonsense, of others, too many and too long",
+        forged_bindings,
+    ),
     ("a flood of media sockets, no answer read", flood_of_media),
     ("a flood of listeners", flood_of_listeners),
     ("a flood of bans", flood_of_bans),
@@ -87,6 +92,7 @@ fn answers_of(channel: &Channel, patience_ms: u8) -> u8 {
                         | FromBroker::LeaseEnded { .. }
                         | FromBroker::Settings(_),
                     ) => {}
+                    Ok(FromBroker::Bindings { bindings, .. }) if bindings.is_empty() => {}
                     _ => return WORKED,
                 }
             }
@@ -418,6 +424,99 @@ fn bans_of_friends(channel: &Channel) -> u8 {
             reason: "\u{1b}[2J\r\n".repeat(30),
         });
     pour(channel, requests(bans), &[])
+}
+
+/// Of a phone that cannot be, unless `forge` makes it a worse one.
+fn binding(number: usize, forge: impl FnOnce(&mut KeptBinding)) -> Option<KeptBinding> {
+    let mut token = BindingToken::default();
+    token
+        .iter_mut()
+        .zip(number.to_le_bytes())
+        .for_each(|(octet, value)| *octet = value);
+    let mut binding = KeptBinding {
+        token,
+        zone: ZoneId(0),
+        transport: Transport::Udp,
+        local: "198.51.100.1:5060".parse().ok()?,
+        peer: "203.0.113.10:5060".parse().ok()?,
+        user: "1001".to_owned(),
+        contact: "sip:1001@203.0.113.10".to_owned(),
+        path: Vec::new(),
+        outbound: None,
+        q: 1000,
+        told: u32::MAX,
+        granted: u32::MAX,
+        left: u32::MAX,
+        call_id: String::new(),
+        cseq: 0,
+    };
+    forge(&mut binding);
+    Some(binding)
+}
+
+/// None of these is kept: the answer to the question after them has no binding.
+fn forged_bindings(channel: &Channel) -> u8 {
+    let peers = [
+        "203.0.113.10:5060",
+        "198.51.100.1:5060",
+        "192.0.2.10:5060",
+        "127.0.0.1:5060",
+        "198.51.100.10:0",
+        "255.255.255.255:5060",
+        "[2001:db8:e::66]:5060",
+        "[::ffff:203.0.113.10]:5060",
+    ];
+    let peers = peers.iter().filter_map(|peer| peer.parse().ok());
+    let of_peers = peers.filter_map(|peer: SocketAddr| binding(1, |one| one.peer = peer));
+    let of_zones = (1..=u8::MAX).filter_map(|zone| binding(2, |one| one.zone = ZoneId(zone)));
+    let honest: Option<SocketAddr> = "198.51.100.10:5060".parse().ok();
+    let too_long = binding(3, |one| {
+        one.peer = honest.unwrap_or(one.peer);
+        one.contact = "\u{1b}[2J\r\n".repeat(MAX_OCTETS);
+    });
+    let others_port = binding(4, |one| {
+        one.peer = honest.unwrap_or(one.peer);
+        one.local.set_port(8443);
+    });
+    let one_by_one: Vec<KeptBinding> = of_peers
+        .chain(of_zones)
+        .chain(too_long)
+        .chain(others_port)
+        .collect();
+    let too_many = (0..=MAX_BATCH)
+        .filter_map(|number| binding(number, |one| one.peer = honest.unwrap_or(one.peer)));
+    let kept = |kept: Vec<KeptBinding>, gone| ToBroker::KeepBindings { id: ID, kept, gone };
+    let foreign = (0..64).map(|number| [number; 12]).collect();
+    let batches = one_by_one
+        .chunks(16)
+        .map(|batch| kept(batch.to_vec(), Vec::new()))
+        .chain([
+            kept(too_many.collect(), Vec::new()),
+            kept(Vec::new(), foreign),
+        ]);
+    let batches: Vec<ToBroker> = batches.collect();
+    // `Done` says that a message was heard, not that a binding was kept: the question says what was.
+    for message in requests(batches) {
+        if channel.send(&message, &[]).is_err() {
+            return REFUSED;
+        }
+    }
+    drain(channel);
+    let asked = ToBroker::RecallBindings {
+        id: ID,
+        after: None,
+    };
+    pour(channel, requests([asked]), &[])
+}
+
+/// Lets pass what was answered.
+fn drain(channel: &Channel) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let readable = || {
+        let waits = PollFd::new(channel.as_fd(), PollFlags::POLLIN);
+        poll(&mut [waits], 200_u8).unwrap_or(0) > 0
+    };
+    while readable() && channel.recv(&mut buffer).is_ok() {}
 }
 
 /// Grants are what a flood is about; that it does not starve others is the supervisor's question.

@@ -180,7 +180,7 @@ fn who_asks_more_than_all_its_rates_together_is_expelled() {
     // Bursts of all kinds at 100 calls a second and 1,000 calls.
     assert_eq!(
         asked,
-        Some(64 + 800 + 3200 + 8000 + 8000 + 8000 + 64 + 500 + 400)
+        Some(64 + 800 + 3200 + 8000 + 8000 + 8000 + 64 + 500 + 200 + 51 + 400)
     );
     assert_eq!(house.expelled, [Role::Sbc]);
 }

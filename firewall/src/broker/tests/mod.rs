@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod bound;
+mod kept;
 mod lease;
 mod model;
 mod socket;

@@ -1,6 +1,7 @@
 //! Random lives of an sbc: whatever it does, no lease outlives its owner or its time, and at rest the kernel holds nothing
 //! of what it was lent. Random requests of every role: one answer each, and never what no policy could allow.
 
+use broker_proto::binding::KeptBinding;
 use proptest::prelude::*;
 
 use super::*;
@@ -152,6 +153,29 @@ fn arbitrary_request() -> impl Strategy<Value = ToBroker> {
                 reason,
             }
         }),
+        (
+            zone(),
+            transport(),
+            arbitrary_peer(),
+            any::<[u8; 12]>(),
+            any::<u32>()
+        )
+            .prop_map(
+                |(zone, transport, peer, token, left)| ToBroker::KeepBindings {
+                    id: ID,
+                    kept: vec![KeptBinding {
+                        token,
+                        zone,
+                        transport,
+                        peer,
+                        left,
+                        ..super::kept::binding(1)
+                    }],
+                    gone: vec![token],
+                }
+            ),
+        proptest::option::of(any::<[u8; 12]>())
+            .prop_map(|after| ToBroker::RecallBindings { id: ID, after }),
         any::<u64>().prop_map(|sequence| ToBroker::Health { sequence }),
     ]
 }

@@ -242,6 +242,11 @@ impl Bindings {
             .unwrap_or(0)
     }
 
+    /// Tokens of all.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.by_token.keys().copied()
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()

@@ -40,6 +40,15 @@ impl Credential {
         Some(Self::read(identity, auth))
     }
 
+    /// Those of an earlier life: nothing follows them but by chance, and `lot` is drawn.
+    pub(super) const fn forgotten(lot: u64) -> Self {
+        Self {
+            nonce: lot,
+            count: u32::MAX,
+            response: lot,
+        }
+    }
+
     fn read(identity: &Identity, auth: &Auth) -> Self {
         let value = |name| auth.params.value(name).unwrap_or_default();
         let count = u32::from_str_radix(&value("nc"), 16).unwrap_or(0);

@@ -116,6 +116,7 @@ impl Registration {
     pub(super) fn unbind(&mut self, cx: &mut Context, number: u64, reason: &'static str) {
         if let Some(binding) = self.bindings.remove(number) {
             cx.timers.cancel(TimerKey::Binding(number));
+            self.changed(cx, binding.token);
             cx.counters
                 .count("registrations_ended_total", "reason", reason);
             cx.event(&Event::RegDel {

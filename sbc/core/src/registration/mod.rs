@@ -13,6 +13,7 @@
 //! | `away` | failover among its addresses; life without it |
 //! | `credential` | credentials heard by one way are worth nothing by another |
 //! | `mask` | challenges for names that nobody knows |
+//! | `legacy` | what the next life of the process needs to find the phones again |
 //! | `keepalive`, `bindings` | the way to a phone; the table |
 
 mod away;
@@ -20,6 +21,7 @@ pub(crate) mod bindings;
 mod credential;
 mod gate;
 mod keepalive;
+mod legacy;
 mod mask;
 pub(crate) mod refresh;
 mod wish;
@@ -98,6 +100,7 @@ pub(crate) struct Registration {
     spent: Spent,
     gate: Gate,
     presence: away::Presence,
+    legacy: legacy::Legacy,
     /// The registrar's address that answered last.
     preferred: usize,
     probed: usize,
@@ -115,6 +118,7 @@ impl Registration {
             spent: Spent::default(),
             gate: Gate::new(now),
             presence: away::Presence::Present,
+            legacy: legacy::Legacy::default(),
             preferred: 0,
             probed: 0,
             least: 0,
@@ -223,7 +227,8 @@ impl Registration {
             .as_ref()
             .map(outgoing::plain_user)
             .ok_or((404, "no-user"))?;
-        let wish = wish::read(cx, &user, request)?;
+        let mut wish = wish::read(cx, &user, request)?;
+        self.known_again(&user, &mut wish);
         if !may {
             return Err((403, "may-not-register"));
         }
@@ -658,6 +663,7 @@ impl Registration {
             cx.timers.cancel(TimerKey::Binding(old));
         }
         cx.timers.set(TimerKey::Binding(number), deadline);
+        self.changed(cx, wanted.token);
         if fresh {
             let (flow, user) = (&relayed.flow, &*relayed.user);
             cx.event(&Event::RegNew { flow, user });
@@ -688,6 +694,7 @@ impl Registration {
             cx.timers.cancel(TimerKey::Binding(number));
         }
         self.spent.clear();
+        self.legacy.clear();
         let answered = self.gate.answered;
         self.gate = Gate::new(cx.now);
         self.gate.answered = answered;

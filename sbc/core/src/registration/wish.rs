@@ -19,9 +19,9 @@ const USUAL_SECONDS: u32 = 3_600;
 /// Seconds that a binding may last at most.
 pub(super) const LONGEST_SECONDS: u32 = 86_400;
 /// Proxies between a phone and us, at most.
-const PATH: usize = 4;
+pub(super) const PATH: usize = 4;
 /// Octets of an instance, at most.
-const INSTANCE: usize = 128;
+pub(super) const INSTANCE: usize = 128;
 
 /// A contact that is to be bound or, with no seconds, to go.
 #[derive(Clone, Debug)]

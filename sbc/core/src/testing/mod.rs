@@ -14,7 +14,7 @@ use std::time::Instant;
 pub(crate) use agent::{Agent, Script, State};
 pub(crate) use settings::{EXTERNAL, INTERNAL, settings};
 pub(crate) use text::{Message, audio, bracketed, parameter};
-pub(crate) use world::{Network, World};
+pub(crate) use world::{Network, Wire, World};
 
 /// The one moment that is taken from the real clock; everything else is counted from it.
 #[allow(

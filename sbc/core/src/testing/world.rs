@@ -8,6 +8,7 @@ use std::{
 };
 
 use broker_proto::{
+    binding::{BindingToken, KeptBinding},
     broker::{Admit, Family, Flow, LeaseId, Refusal, ToBroker},
     journal::{CallPhase, CallRecord, Record},
     keyholder::{FromKeyholder, ToKeyholder},
@@ -124,6 +125,10 @@ pub(crate) struct World {
     pub(crate) marks: Option<Marks>,
     /// What a name server says to a question, if anything.
     pub(crate) name_server: fn(&[u8]) -> Option<Vec<u8>>,
+    /// What the core left with the firewall, and when it ends.
+    pub(crate) kept: BTreeMap<BindingToken, (KeptBinding, Instant)>,
+    /// Messages that it did so by.
+    pub(crate) handed_over: u32,
     next_lease: u64,
     next_socket: u64,
     pub(crate) digests: u32,
@@ -169,6 +174,8 @@ impl World {
             connected: BTreeMap::new(),
             marks: None,
             name_server: |_| None,
+            kept: BTreeMap::new(),
+            handed_over: 0,
             next_lease: 0,
             next_socket: 1_000_000,
             digests: 0,
@@ -176,6 +183,17 @@ impl World {
         world.drain();
         world.run(Duration::from_millis(5));
         world
+    }
+
+    /// The process dies, and another takes its place with another secret; sockets, leases and connections are gone.
+    pub(crate) fn restart(&mut self, settings: Settings) {
+        let mut octets = [0; 32];
+        self.rng.fill_bytes(&mut octets);
+        self.core = Core::new(settings, octets, self.now, 1_700_000_000_000);
+        self.leases.clear();
+        self.streams.clear();
+        self.drain();
+        self.run(Duration::from_millis(5));
     }
 
     pub(crate) fn add(&mut self, address: &str, user: &str, script: Script) -> SocketAddr {
@@ -682,6 +700,34 @@ impl World {
                 }
             },
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
+            ToBroker::KeepBindings { id, kept, gone } => {
+                self.handed_over += 1;
+                for token in gone {
+                    self.kept.remove(&token);
+                }
+                for binding in kept {
+                    let until = self.now + Duration::from_secs(u64::from(binding.left));
+                    self.kept.insert(binding.token, (binding, until));
+                }
+                BrokerAnswer::Done { id }
+            }
+            ToBroker::RecallBindings { id, after } => {
+                let mut rest = self.kept.iter().filter(|(token, _)| after < Some(**token));
+                let page: Vec<_> = rest.by_ref().take(2).collect();
+                let more = rest.next().is_some();
+                let now = self.now;
+                let bindings = page.iter().map(|(_, (binding, until))| {
+                    let left = until.saturating_duration_since(now).as_secs();
+                    let mut binding = binding.clone();
+                    binding.left = u32::try_from(left).unwrap();
+                    binding
+                });
+                BrokerAnswer::Bindings {
+                    id,
+                    bindings: bindings.collect(),
+                    next: page.last().map(|(token, _)| **token).filter(|_| more),
+                }
+            }
             ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => return,
         };
         self.later(delay, Event::Broker(answer));

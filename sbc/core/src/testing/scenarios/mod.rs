@@ -25,6 +25,7 @@ mod registrar_away;
 mod registrations;
 mod reinvite;
 mod reliable;
+mod restarts;
 mod routes;
 mod sealed;
 mod second_tries;

@@ -268,7 +268,14 @@ impl Node {
                 id,
                 reason: Refusal::NotConfigured,
             },
-            ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
+            ToBroker::Ban { id, .. } | ToBroker::KeepBindings { id, .. } => {
+                BrokerAnswer::Done { id }
+            }
+            ToBroker::RecallBindings { id, .. } => BrokerAnswer::Bindings {
+                id,
+                bindings: Vec::new(),
+                next: None,
+            },
             ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => return,
         };
         self.later(200, Reply::Broker(answer));
