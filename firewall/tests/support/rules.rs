@@ -153,6 +153,7 @@ pub(crate) fn permissions() -> Permissions {
         }]
         .into(),
         bounds: Bounds {
+            registrations: 1000,
             calls: 4000,
             call_rate: 500,
             media_sockets: 8192,

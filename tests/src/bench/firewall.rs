@@ -119,7 +119,13 @@ impl Firewall {
             ToBroker::LatchMedia { id, .. }
             | ToBroker::RenewMedia { id, .. }
             | ToBroker::CloseMedia { id, .. }
+            | ToBroker::KeepBindings { id, .. }
             | ToBroker::Ban { id, .. } => self.say(&FromBroker::Done { id }, Vec::new()),
+            // There was no life before.
+            ToBroker::RecallBindings { id, .. } => {
+                let (bindings, next) = (Vec::new(), None);
+                self.say(&FromBroker::Bindings { id, bindings, next }, Vec::new())
+            }
             ToBroker::Connect { id, .. } | ToBroker::AdoptMedia { id, .. } => {
                 let reason = broker_proto::broker::Refusal::NotConfigured;
                 self.say(&FromBroker::Refused { id, reason }, Vec::new())
