@@ -8,6 +8,7 @@ use std::{
 };
 
 use broker_proto::{
+    RequestId,
     broker::ToBroker,
     settings::{Settings, Transport, ZoneId},
     status::{CallInfo, LadderStep},
@@ -354,6 +355,9 @@ impl Core {
                 TimerKey::Health(id) => health::timer(&mut self.cx, id),
                 TimerKey::TrunkRegistration(index) => self.trunks.timer(&mut self.cx, index),
                 TimerKey::Connection(number) => self.connection_timer(ConnectionId(number)),
+                TimerKey::Connecting(id) => {
+                    transactions::connection_overdue(&mut self.cx, RequestId(id));
+                }
                 TimerKey::Listen => self.listen(),
                 TimerKey::Names => {
                     let moved = self.names.timer(&mut self.cx);
@@ -631,6 +635,7 @@ impl Core {
                 // Silence is no refusal: a peer that is away is not there by UDP either (RFC 3261 §18.1.1).
                 let tried = reason == System;
                 let never = matches!(reason, PeerRefused | NotConfigured);
+                self.cx.timers.cancel(TimerKey::Connecting(id.0));
                 for client in self.cx.connections.refused(self.cx.now, id, never) {
                     if tried {
                         transactions::failed(&mut self.cx, client);
@@ -660,6 +665,7 @@ impl Core {
                     }
                 }
                 Purpose::Connect => {
+                    self.cx.timers.cancel(TimerKey::Connecting(id.0));
                     for client in self.cx.connections.refused(self.cx.now, id, false) {
                         transactions::unreachable(&mut self.cx, client);
                     }

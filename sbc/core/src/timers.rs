@@ -26,6 +26,8 @@ pub(crate) enum TimerKey {
     TrunkRegistration(usize),
     /// A connection: idle, or an unfinished message.
     Connection(u64),
+    /// A connection that is being made takes long, by the number of its request.
+    Connecting(u32),
     /// A listener that was refused is asked for again.
     Listen,
     /// Names are looked up again, or a name server took too long.

@@ -31,6 +31,10 @@ const UNFINISHED: Duration = Duration::from_secs(32);
 
 /// How long a peer to which no stream could be made gets datagrams of any size.
 const STREAM_AGAIN: Duration = Duration::from_secs(600);
+/// How long a connection may take before datagrams are tried: a peer that drops what it does not serve never says so.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a peer that said nothing to a connection gets datagrams of any size: it may have been away for a moment.
+const SILENT: Duration = Duration::from_secs(60);
 /// Such peers at most; only configured ones can get here.
 const NO_STREAM: usize = 256;
 
@@ -182,6 +186,28 @@ impl Connections {
             .filter_map(|(client, _)| client)
             .collect()
     }
+
+    /// Of those that wait for a connection that takes long, the client transactions that have `another` way: they wait no
+    /// more, and the peer gets datagrams for a while.
+    pub(crate) fn overdue(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        another: impl Fn(u64) -> bool,
+    ) -> Vec<u64> {
+        let Some(asked) = self.connecting.get_mut(&id) else {
+            return Vec::new();
+        };
+        let leaving = asked
+            .waiting
+            .extract_if(.., |(client, _)| client.is_some_and(&another));
+        let leaving: Vec<u64> = leaving.filter_map(|(client, _)| client).collect();
+        if !leaving.is_empty() {
+            self.no_stream
+                .insert((asked.zone, asked.peer), now + SILENT);
+        }
+        leaving
+    }
 }
 
 /// A connection stands that a peer opened, or that we asked for.
@@ -208,6 +234,7 @@ pub(crate) fn connected(
     local: SocketAddr,
     peer: SocketAddr,
 ) {
+    cx.timers.cancel(TimerKey::Connecting(id.0));
     let Some(asked) = cx.connections.connecting.remove(&id) else {
         cx.emit(Output::CloseStream { connection });
         return;
@@ -219,6 +246,8 @@ pub(crate) fn connected(
         peer,
         connection: Some(connection),
     };
+    // It was slow, not silent.
+    cx.connections.no_stream.remove(&(flow.zone, peer));
     opened(cx, connection, flow);
     for (_, bytes) in asked.waiting {
         cx.emit(Output::Stream { connection, bytes });
@@ -388,6 +417,9 @@ fn send_by_new_connection(
             waiting: vec![(client, bytes)],
         },
     );
+    if transport == Transport::Tcp {
+        cx.timers.set(TimerKey::Connecting(id.0), cx.now + PATIENCE);
+    }
     cx.emit(Output::Broker(ToBroker::Connect {
         id,
         zone,

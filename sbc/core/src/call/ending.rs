@@ -7,7 +7,7 @@ use sbc_sip::{
     method::Method,
 };
 
-use super::{Call, CallTimer, Phase, REPORTS, exchange::Stage, leg::Leg, millis};
+use super::{Call, CallTimer, INTERIM, Phase, REPORTS, exchange::Stage, leg::Leg, millis};
 use crate::{
     context::Context,
     io::Output,
@@ -37,6 +37,7 @@ impl Call {
         for timer in [
             CallTimer::NoAnswer,
             CallTimer::Duration,
+            CallTimer::Interim,
             CallTimer::SessionA,
             CallTimer::SessionB,
             CallTimer::Again,
@@ -168,6 +169,21 @@ impl Call {
     pub(super) fn write_start(&mut self, cx: &mut Context) {
         cx.counters.count("calls_answered_total", "", "");
         self.write(cx, CallPhase::Start);
+        // Calls that began together do not all tell at once.
+        let part = u32::try_from(cx.identity.number() % 500).unwrap_or(0);
+        let first = INTERIM - INTERIM * part / 1000;
+        let timer = TimerKey::Call(self.id, CallTimer::Interim);
+        cx.timers.set(timer, cx.now + first);
+    }
+
+    /// The record that it goes on, so that what kills this process takes a minute of it at most.
+    pub(super) fn write_interim(&mut self, cx: &mut Context) {
+        if self.ended_at.is_some() || self.recorded {
+            return;
+        }
+        self.write(cx, CallPhase::Interim);
+        let timer = TimerKey::Call(self.id, CallTimer::Interim);
+        cx.timers.set(timer, cx.now + INTERIM);
     }
 
     /// The record of the end, once.

@@ -93,6 +93,8 @@ pub(crate) enum CallTimer {
     Acknowledge,
     /// The longest a call may last.
     Duration,
+    /// It goes on: its record says so.
+    Interim,
     /// Last reports of the media threads do not come.
     Reports,
     /// A reliable provisional response is sent again, or given up.
@@ -111,12 +113,13 @@ pub(crate) enum CallTimer {
     Latch,
 }
 
-const TIMERS: [CallTimer; 13] = [
+const TIMERS: [CallTimer; 14] = [
     CallTimer::Renew,
     CallTimer::Window,
     CallTimer::NoAnswer,
     CallTimer::Acknowledge,
     CallTimer::Duration,
+    CallTimer::Interim,
     CallTimer::Reports,
     CallTimer::Reliable,
     CallTimer::SessionA,
@@ -129,6 +132,8 @@ const TIMERS: [CallTimer; 13] = [
 
 /// How long a callee may ring (RFC 3261 §16.6 wants more than three minutes of timer C).
 const NO_ANSWER: Duration = Duration::from_secs(185);
+/// How often the record of a call says that it goes on: a crash loses no more of it.
+const INTERIM: Duration = Duration::from_secs(60);
 /// How long last reports are waited for.
 const REPORTS: Duration = Duration::from_secs(1);
 /// Early dialogs of one INVITE at most.
@@ -404,6 +409,7 @@ impl Call {
                 self.check_over(cx);
             }
             CallTimer::Duration => self.end(cx, "limit"),
+            CallTimer::Interim => self.write_interim(cx),
             CallTimer::Reliable => {
                 self.reliable_timer(cx);
                 self.check_over(cx);

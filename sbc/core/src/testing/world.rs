@@ -113,12 +113,16 @@ pub(crate) struct World {
     pub(crate) records: Vec<CallRecord>,
     /// Records of calls that were only tried so far.
     pub(crate) attempts: Vec<CallRecord>,
+    /// Records of calls that went on.
+    pub(crate) interims: Vec<CallRecord>,
     /// Events for the journal: names and fields.
     pub(crate) events: Vec<(String, Vec<(String, String)>)>,
     pub(crate) log: Vec<(&'static str, Vec<(&'static str, String)>)>,
     pub(crate) streams_closed: Vec<ConnectionId>,
     /// Why no connection is made to an agent; none: each is made.
     pub(crate) refuse_connect: Option<Refusal>,
+    /// How long until it is made, or not.
+    pub(crate) connect_delay: Duration,
     /// Connections that were made to agents, with our own end.
     pub(crate) connected: BTreeMap<ConnectionId, (SocketAddr, SocketAddr)>,
     /// Puts marks into everything that peers send.
@@ -167,10 +171,12 @@ impl World {
             wire: Vec::new(),
             records: Vec::new(),
             attempts: Vec::new(),
+            interims: Vec::new(),
             events: Vec::new(),
             log: Vec::new(),
             streams_closed: Vec::new(),
             refuse_connect: Some(Refusal::PeerRefused),
+            connect_delay: Duration::from_micros(200),
             connected: BTreeMap::new(),
             marks: None,
             name_server: |_| None,
@@ -555,6 +561,9 @@ impl World {
                 Output::Journal(Record::Call(record)) if record.phase == CallPhase::Attempt => {
                     self.attempts.push(*record);
                 }
+                Output::Journal(Record::Call(record)) if record.phase == CallPhase::Interim => {
+                    self.interims.push(*record);
+                }
                 Output::Journal(Record::Call(record)) => self.records.push(*record),
                 Output::Journal(Record::Event { code, fields, .. }) => {
                     self.events.push((code, fields));
@@ -567,6 +576,7 @@ impl World {
     fn broker(&mut self, request: ToBroker) {
         let delay = match request {
             ToBroker::LatchMedia { .. } => self.latch_delay,
+            ToBroker::Connect { .. } => self.connect_delay,
             _ => Duration::from_micros(200),
         };
         let answer = match request {

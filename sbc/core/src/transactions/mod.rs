@@ -9,7 +9,10 @@ mod way;
 
 use std::{net::IpAddr, time::Duration, time::Instant};
 
-use broker_proto::settings::{Transport, ZoneId};
+use broker_proto::{
+    RequestId,
+    settings::{Transport, ZoneId},
+};
 use sbc_media::relay::Side;
 use sbc_sip::{
     headers::Field,
@@ -313,6 +316,20 @@ pub(crate) fn unreachable(cx: &mut Context, number: u64) {
         cx.transactions.layer.handle_unreachable(client);
     }
     flush(cx);
+}
+
+/// A connection takes long: what may go by a datagram all the same does (RFC 3261 §18.1.1 speaks of an answer that says no;
+/// a peer whose filter drops the attempt never gives one).
+pub(crate) fn connection_overdue(cx: &mut Context, id: RequestId) {
+    let layer = &cx.transactions.layer;
+    let another = |number| {
+        let asked = layer.client(ClientId(number));
+        asked.is_some_and(|(_, asked)| asked.small.is_some())
+    };
+    for client in cx.connections.overdue(cx.now, id, another) {
+        cx.counters.count("sip_streams_overdue_total", "", "");
+        unreachable(cx, client);
+    }
 }
 
 /// A connection is gone. What went by it and no other way fails; what went to an address fails if nothing was heard yet:

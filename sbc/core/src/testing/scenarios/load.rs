@@ -283,6 +283,48 @@ fn a_peer_that_is_silent_to_tcp_gets_no_datagram_too_large_for_it() {
 }
 
 #[test]
+fn a_peer_that_drops_tcp_gets_datagrams_after_a_second_and_then_at_once() {
+    let mut world = World::new(239);
+    world.refuse_connect = Some(Refusal::System);
+    world.connect_delay = seconds(5);
+    let pbx = pbx(&mut world);
+    world.agent(pbx).script.challenge = false;
+    let trunk = trunk1(&mut world);
+    let first = |world: &mut World, number, wait| {
+        let before = large_vias(world, pbx).len();
+        large_call(world, trunk, number);
+        world.run(wait);
+        large_vias(world, pbx).len() - before
+    };
+    let asked = "broker_refusals_total{request=\"connect\"}";
+    // Two wait for the one connection: both go by UDP after a second, each once.
+    assert_eq!(first(&mut world, 0, millis(0)), 0);
+    assert_eq!(first(&mut world, 1, seconds(2)), 2);
+    let got = large_vias(&mut world, pbx);
+    assert!(
+        got.iter().all(|via| via.starts_with("SIP/2.0/UDP")),
+        "{got:?}"
+    );
+    assert_eq!(counted(&world, "sip_streams_overdue_total"), 2);
+    // From then on at once, also after the attempt was given up.
+    assert_eq!(first(&mut world, 2, millis(100)), 1);
+    world.run(seconds(10));
+    assert_eq!(counted(&world, asked), 1);
+    assert_eq!(first(&mut world, 3, millis(100)), 1);
+    assert_eq!(counted(&world, "sip_requests_too_large_total"), 2);
+    // Not for ever; and one that is only slow is believed again.
+    world.run(seconds(60));
+    world.refuse_connect = None;
+    world.connect_delay = seconds(2);
+    assert_eq!(first(&mut world, 4, seconds(4)), 1);
+    assert_eq!(world.connected.len(), 1);
+    large_call(&mut world, trunk, 5);
+    world.run(seconds(1));
+    let last = large_vias(&mut world, pbx).pop().unwrap();
+    assert!(last.starts_with("SIP/2.0/TCP"), "{last}");
+}
+
+#[test]
 fn a_peer_that_the_settings_say_has_no_tcp_is_never_tried_by_it() {
     let mut settings = crate::testing::settings();
     settings

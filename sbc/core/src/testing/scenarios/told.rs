@@ -192,3 +192,44 @@ fn a_limit_names_whose_it_is_and_the_refused_call_is_told_too() {
     assert_eq!(value(&refused[0], "called"), "+49305551001,[hidden]");
     assert!(!format!("{:?} {:?}", world.events, world.log).contains("987654"));
 }
+
+#[test]
+fn a_call_that_goes_on_is_recorded_every_minute_until_it_ends() {
+    let mut world = World::new(710);
+    pbx(&mut world);
+    let trunk = trunk1(&mut world);
+    for _ in 0..3 {
+        world.act(trunk, |agent, now, gateway| {
+            agent.invite(now, gateway, "sip:+49305551001@198.51.100.1")
+        });
+    }
+    world.run(seconds(200));
+    assert_eq!(state(&mut world, trunk, 2), State::Talking);
+    let of = |world: &World, id| -> Vec<u64> {
+        let records = world.interims.iter().filter(|record| record.id == id);
+        records.map(|record| record.duration_ms.unwrap()).collect()
+    };
+    let ids: std::collections::BTreeSet<u64> =
+        world.interims.iter().map(|record| record.id).collect();
+    assert_eq!(ids.len(), 3);
+    let mut firsts = std::collections::BTreeSet::new();
+    for id in ids {
+        let told = of(&world, id);
+        assert!((3..=4).contains(&told.len()), "{told:?}");
+        assert!((30_000..=60_000).contains(&told[0]), "{told:?}");
+        assert!(
+            told.windows(2).all(|pair| pair[1] - pair[0] == 60_000),
+            "{told:?}"
+        );
+        firsts.insert(told[0]);
+    }
+    assert!(firsts.len() > 1, "not all at once: {firsts:?}");
+    for call in 0..3 {
+        hang_up(&mut world, trunk, call);
+    }
+    world.run(seconds(1));
+    let before = world.interims.len();
+    world.run(seconds(200));
+    assert_eq!(world.interims.len(), before, "none after the end");
+    assert_tidy(&mut world);
+}
