@@ -87,7 +87,9 @@ fn heard_early(run: &Run<'_>, early: &Line<'_>) -> Outcome {
 
 /// Transfers, resolved by the product and passed on by it.
 pub fn transfers(run: &Run<'_>) {
-    if !run.wants("baresip linphone pjsua blind attended transfer resolved passed") {
+    let every = "baresip linphone pjsua udp tcp tls IPv4 IPv6 resolved passed \
+                 blind attended transfer of it, by a telephone inside to another outside";
+    if !run.wants(every) {
         return;
     }
     for (handling, word) in [("resolve", "resolved"), ("pass", "passed")] {
