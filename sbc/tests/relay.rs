@@ -447,3 +447,21 @@ fn who_names_another_calls_port_without_being_named_hears_nothing_and_is_not_hea
     house.stop();
     assert!(!waits(&alice.rtp) && !waits(&bob.rtp));
 }
+
+#[test]
+fn a_call_that_is_joined_with_one_other_takes_nothing_from_a_third() {
+    let (mut house, alice, bob) = (House::new(), Phone::new(), Phone::new());
+    let inner = [house.joined(2, 3), house.joined(3, 1)];
+    house.join(alice.leg(1), inner, bob.leg(4));
+    for sequence in 0..50 {
+        let at = house.ports[0][0];
+        alice.rtp.send_to(&packet(sequence, 1), at).unwrap();
+        if sequence == 0 {
+            // The streams run from here on.
+            assert!(matches!(house.event(), MediaEvent::Proved { .. }));
+        }
+    }
+    let (a, _) = house.stop();
+    assert_eq!(a.packets_received, 50);
+    assert!(!waits(&bob.rtp), "heard who was not named");
+}
