@@ -59,9 +59,12 @@ fn a_trunk_that_is_known_by_name_is_met_in_its_networks_and_a_name_server_at_its
     assert_eq!(count("ip daddr 192.0.35.0/24"), 6);
     assert_eq!(count("ip saddr 192.0.35.0/24 goto listen_peer/external"), 1);
     // The name server is asked by the zone that it lies in, and by sockets with that mark only.
-    assert_eq!(count("dport 53 "), 1);
+    assert_eq!(count("dport 53 "), 3);
     let limit = "limit rate 50/second burst 100 packets accept";
     assert!(rules.contains(&format!("ip daddr 10.20.0.53 udp dport 53 {limit}")));
+    let connect = "ip daddr 10.20.0.53 tcp dport 53 ct state";
+    assert!(rules.contains(&format!("{connect} established accept")));
+    assert!(rules.contains(&format!("{connect} new {limit}")));
     assert_eq!(count("goto connect_names/"), 1);
     assert!(rules.contains("meta mark 0x47480006 goto connect_names/internal"));
     // Nobody is asked where nobody is known by name.

@@ -156,7 +156,7 @@ pub struct Permissions {
     pub connect: BTreeSet<ConnectPermission>,
     /// Far ends that are known by name.
     pub connect_networks: Vec<NetworkPermission>,
-    /// Name servers that the sbc may ask, over UDP.
+    /// Name servers that the sbc may ask, over UDP and, for what does not fit into a datagram, over TCP.
     pub name_servers: BTreeSet<(ZoneId, SocketAddr)>,
     /// Networks that no media peer may lie in: the management zones'.
     pub forbidden_networks: Vec<IpNet>,
@@ -196,7 +196,7 @@ impl Permissions {
                 _ => Purpose::Sip,
             });
         }
-        let names = role == Role::Sbc && transport == Transport::Udp;
+        let names = role == Role::Sbc && matches!(transport, Transport::Udp | Transport::Tcp);
         if names && self.name_servers.contains(&(zone, peer)) {
             return Ok(Purpose::Names);
         }
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_sbc_asks_configured_name_servers_and_only_by_datagrams() {
+    fn only_the_sbc_asks_configured_name_servers_by_datagrams_and_plain_streams() {
         let vet = |role, transport, peer: &str| {
             named_permissions().vet_connect(&ConnectPermission {
                 role,
@@ -593,7 +593,10 @@ mod tests {
         };
         let server = "198.51.100.53:53";
         assert_eq!(vet(Role::Sbc, Transport::Udp, server), Ok(Purpose::Names));
-        assert!(vet(Role::Sbc, Transport::Tcp, server).is_err());
+        assert_eq!(vet(Role::Sbc, Transport::Tcp, server), Ok(Purpose::Names));
+        assert!(vet(Role::Sbc, Transport::Tls, server).is_err());
+        assert!(vet(Role::Time, Transport::Tcp, server).is_err());
+        assert!(vet(Role::Sbc, Transport::Tcp, "198.51.100.54:53").is_err());
         assert!(vet(Role::Time, Transport::Udp, server).is_err());
         assert!(vet(Role::Sbc, Transport::Udp, "198.51.100.54:53").is_err());
     }

@@ -55,7 +55,8 @@ impl Core {
 
     pub(crate) fn stream(&mut self, connection: ConnectionId, bytes: &[u8]) {
         let Some(flow) = self.cx.connections.flow(connection) else {
-            return;
+            let moved = self.names.stream(&mut self.cx, connection, bytes);
+            return self.moved(&moved);
         };
         if flow.transport.is_websocket() {
             return self.websocket_message(connection, flow, bytes);

@@ -237,6 +237,42 @@ mod tests {
     }
 
     #[test]
+    fn a_ping_that_is_cut_after_three_octets_is_a_ping_all_the_same() {
+        let mut stream = stream();
+        stream.handle(b"\r\n\r");
+        assert_eq!(all(&mut stream), []);
+        stream.handle(b"\n");
+        assert_eq!(all(&mut stream), [Frame::Ping]);
+    }
+
+    #[test]
+    fn a_carriage_return_alone_before_a_message_is_framing_lost() {
+        for octets in ["\rOPTIONS sip:x SIP/2.0\r\n", "\r\r\n"] {
+            let mut stream = stream();
+            stream.handle(octets.as_bytes());
+            assert_eq!(stream.poll(), Err(ParseError::BareLineBreak), "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_message_after_one_that_trickled_in_is_found() {
+        let mut stream = stream();
+        let long = format!(
+            "OPTIONS sip:x SIP/2.0\r\nSubject: {}\r\nl: 0\r\n\r\n",
+            "y".repeat(100)
+        );
+        let (last, first) = long.as_bytes().split_last().unwrap();
+        for octet in first {
+            stream.handle(&[*octet]);
+            assert_eq!(all(&mut stream), []);
+        }
+        stream.handle(&[*last]);
+        stream.handle(MESSAGE);
+        let expected = [long.as_bytes(), MESSAGE].map(|octets| Frame::Message(octets.to_vec()));
+        assert_eq!(all(&mut stream), expected);
+    }
+
+    #[test]
     fn without_one_good_content_length_framing_is_lost_for_good() {
         for (lines, error) in [
             ("Via: x", ParseError::ContentLengthMissing),
@@ -254,6 +290,10 @@ mod tests {
             ),
             ("Content-Length: 5000", ParseError::BodyTooLarge),
             (
+                "l: 1000000000",
+                ParseError::Header(HeaderName::ContentLength, crate::error::Syntax::Number),
+            ),
+            (
                 "l: 99999999999999999999",
                 ParseError::Header(HeaderName::ContentLength, crate::error::Syntax::Number),
             ),
@@ -262,6 +302,7 @@ mod tests {
             stream.handle(format!("OPTIONS sip:x SIP/2.0\r\n{lines}\r\n\r\n").as_bytes());
             assert_eq!(stream.poll(), Err(error.clone()), "{lines}");
             stream.handle(MESSAGE);
+            assert!(!stream.is_waiting(), "{lines}: octets are kept");
             assert_eq!(stream.poll(), Err(error), "{lines}");
         }
     }
@@ -270,6 +311,16 @@ mod tests {
     fn a_head_that_never_ends_is_given_up() {
         let mut stream = stream();
         stream.handle(&[b'x'; 201]);
+        assert_eq!(stream.poll(), Err(ParseError::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_head_that_is_too_long_is_given_up_though_its_end_is_there() {
+        let mut stream = stream();
+        let subject = "x".repeat(200);
+        stream.handle(
+            format!("OPTIONS sip:x SIP/2.0\r\nSubject: {subject}\r\nl: 0\r\n\r\n").as_bytes(),
+        );
         assert_eq!(stream.poll(), Err(ParseError::HeadTooLarge));
     }
 

@@ -161,10 +161,15 @@ fn connecting(builder: &mut Builder<'_>, zone: &Zone) {
             "limit rate {QUESTION_RATE}/second burst {} packets",
             QUESTION_RATE * 2
         );
-        let servers = zone.name_servers.iter().map(|server| {
+        let servers = zone.name_servers.iter().flat_map(|server| {
             let (ip, _) = family(server.is_ipv6());
             let (address, port) = (server.ip(), server.port());
-            format!("{ip} daddr {address} udp dport {port} {limit} accept")
+            // What does not fit into a datagram is asked for by TCP (RFC 7766); the rate is that of connections.
+            [
+                format!("{ip} daddr {address} udp dport {port} {limit} accept"),
+                format!("{ip} daddr {address} tcp dport {port} ct state established accept"),
+                format!("{ip} daddr {address} tcp dport {port} ct state new {limit} accept"),
+            ]
         });
         let mut rules: Vec<String> = servers.collect();
         rules.push(builder.refuse(Reason::EgressConnect, name));

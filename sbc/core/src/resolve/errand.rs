@@ -1,5 +1,6 @@
 //! One question on its way: a socket is asked for, the question leaves, the answer comes or does not; then the next server,
-//! each try by a socket of its own. RFC 1035 §4.2.1, RFC 5452. Run by the resolver; several at once, a bounded number.
+//! each try by a socket of its own. An answer that did not fit into a datagram is asked for again by TCP, of the same
+//! server. RFC 1035 §4.2, RFC 5452, RFC 7766. Run by the resolver; several at once, a bounded number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,7 @@ use broker_proto::{
 
 use super::{
     Cache, Question,
-    message::{Asked, Fault},
+    message::{Asked, Fault, STREAM_OCTETS},
 };
 use crate::{
     context::Context,
@@ -28,6 +29,8 @@ const AT_ONCE: usize = 8;
 const TRIES: usize = 6;
 /// Datagrams that do not belong to the question, until its socket is given up: somebody is guessing.
 const STRAYS: u8 = 16;
+/// How long an answer by a stream is waited for.
+const STREAM: Duration = Duration::from_secs(4);
 /// How long the firewall may take for a socket.
 const SOCKET: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,8 @@ enum Stage {
 
 struct Errand {
     stage: Stage,
+    /// Octets that came by a stream; none for datagrams.
+    stream: Option<Vec<u8>>,
     /// Index of the server.
     server: usize,
     tries: usize,
@@ -74,7 +79,7 @@ impl Errands {
         }
         self.waiting.remove(&question);
         let first = self.first;
-        self.ask(cx, question, (first, 0), servers, cache);
+        self.ask(cx, question, (first, 0, false), servers, cache);
     }
 
     /// Forgets all of them.
@@ -101,12 +106,20 @@ impl Errands {
             Some((bytes, asked)) => {
                 let kind = question.kind.word();
                 cx.counters.count("dns_questions_total", "kind", kind);
-                cx.emit(Output::Ask {
-                    connection: socket,
-                    bytes,
-                });
                 errand.stage = Stage::Answer(socket, asked);
-                errand.until = cx.now + patience(errand.tries);
+                if errand.stream.is_some() {
+                    cx.emit(Output::Stream {
+                        connection: socket,
+                        bytes: counted(bytes),
+                    });
+                    errand.until = cx.now + STREAM;
+                } else {
+                    cx.emit(Output::Ask {
+                        connection: socket,
+                        bytes,
+                    });
+                    errand.until = cx.now + patience(errand.tries);
+                }
             }
             None => {
                 cx.emit(Output::CloseStream { connection: socket });
@@ -159,7 +172,7 @@ impl Errands {
         let Some(errand) = self.running.get_mut(&question) else {
             return;
         };
-        let Stage::Answer(_, asked) = &errand.stage else {
+        let (Stage::Answer(_, asked), None) = (&errand.stage, &errand.stream) else {
             return;
         };
         match asked.read(bytes) {
@@ -174,8 +187,57 @@ impl Errands {
                 cx.counters
                     .count("dns_answers_total", "outcome", Fault::Stray.word());
             }
+            Err(Fault::Truncated) => {
+                let word = Fault::Truncated.word();
+                cx.counters.count("dns_answers_total", "outcome", word);
+                close(cx, &errand.stage);
+                let next = (errand.server, errand.tries + 1, true);
+                self.ask(cx, question, next, servers, cache);
+                self.fill(cx, servers, cache);
+            }
             Err(fault) => self.again(cx, question, fault.word(), servers, cache),
         }
+    }
+
+    /// Octets by a stream: two for the length, then the answer. False: it was none of ours.
+    pub(super) fn stream(
+        &mut self,
+        cx: &mut Context,
+        socket: ConnectionId,
+        bytes: &[u8],
+        servers: &[NameServer],
+        cache: &mut Cache,
+    ) -> bool {
+        let Some(question) = self.by_socket(socket) else {
+            return false;
+        };
+        let Some(errand) = self.running.get_mut(&question) else {
+            return false;
+        };
+        let (Stage::Answer(_, asked), Some(heard)) = (&errand.stage, &mut errand.stream) else {
+            return false;
+        };
+        let room = (STREAM_OCTETS + 2).saturating_sub(heard.len());
+        heard.extend(bytes.iter().take(room));
+        let Some((length, rest)) = heard.split_first_chunk::<2>() else {
+            return true;
+        };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let said = match rest.get(..length) {
+            Some(message) => asked.read_stream(message),
+            None if length > STREAM_OCTETS => Err(Fault::Oversized),
+            None => return true,
+        };
+        match said {
+            Ok(said) => {
+                cx.counters.count("dns_answers_total", "outcome", "good");
+                self.first = errand.server;
+                cache.learn(question.clone(), said, cx.now);
+                self.done(cx, &question, servers, cache);
+            }
+            Err(fault) => self.again(cx, question, fault.word(), servers, cache),
+        }
+        true
     }
 
     /// Gives up what took too long.
@@ -204,19 +266,21 @@ impl Errands {
         &mut self,
         cx: &mut Context,
         question: Question,
-        (server, tries): (usize, usize),
+        (server, tries, by_stream): (usize, usize, bool),
         servers: &[NameServer],
         cache: &mut Cache,
     ) {
         let place = server.checked_rem(servers.len()).unwrap_or_default();
         let enough = tries >= TRIES.min(servers.len().saturating_mul(2).max(3));
         let Some(name_server) = servers.get(place).filter(|_| !enough) else {
+            self.running.remove(&question);
             cache.failed(question, cx.now);
             return;
         };
         let id = cx.requests.issue(Purpose::NameServer);
         let errand = Errand {
             stage: Stage::Socket(id),
+            stream: by_stream.then(Vec::new),
             server: place,
             tries,
             strays: 0,
@@ -226,7 +290,11 @@ impl Errands {
         cx.emit(Output::Broker(ToBroker::Connect {
             id,
             zone: name_server.zone,
-            transport: Transport::Udp,
+            transport: if by_stream {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            },
             peer: name_server.address,
         }));
     }
@@ -248,7 +316,7 @@ impl Errands {
         if self.first == errand.server {
             self.first = errand.server + 1;
         }
-        let next = (errand.server + 1, errand.tries + 1);
+        let next = (errand.server + 1, errand.tries + 1, false);
         self.ask(cx, question, next, servers, cache);
         self.fill(cx, servers, cache);
     }
@@ -273,7 +341,7 @@ impl Errands {
                 return;
             };
             let first = self.first;
-            self.ask(cx, question, (first, 0), servers, cache);
+            self.ask(cx, question, (first, 0, false), servers, cache);
         }
     }
 
@@ -291,6 +359,12 @@ impl Errands {
 /// How long an answer is waited for: 1, 1, 2, 2, 4, 4 s.
 fn patience(tries: usize) -> Duration {
     Duration::from_secs(1 << (tries / 2).min(2))
+}
+
+/// A question as it goes by a stream: RFC 1035 §4.2.2.
+fn counted(question: Vec<u8>) -> Vec<u8> {
+    let length = u16::try_from(question.len()).unwrap_or_default();
+    [&length.to_be_bytes()[..], &question].concat()
 }
 
 fn close(cx: &mut Context, stage: &Stage) {

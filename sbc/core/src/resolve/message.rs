@@ -13,6 +13,8 @@ use hickory_proto::{
 
 /// Octets of an answer over UDP that we ask for and take: no fragments on the way (RFC 9715).
 pub const OCTETS: u16 = 1232;
+/// The longest answer that is taken from a stream.
+pub const STREAM_OCTETS: usize = 16_384;
 /// Aliases (CNAME) that are followed within one answer, and from answer to answer.
 pub const CHAIN: usize = 8;
 /// Records of one set that are kept; a site with more can be reached by these.
@@ -193,6 +195,18 @@ impl Asked {
     /// # Errors
     /// See [`Fault`]; at `Stray` the question goes on waiting.
     pub fn read(&self, bytes: &[u8]) -> Result<Said, Fault> {
+        self.read_within(bytes, usize::from(OCTETS))
+    }
+
+    /// The same for an answer that came by a stream.
+    ///
+    /// # Errors
+    /// See [`Fault`]; nothing but the answer comes by that stream.
+    pub fn read_stream(&self, bytes: &[u8]) -> Result<Said, Fault> {
+        self.read_within(bytes, STREAM_OCTETS)
+    }
+
+    fn read_within(&self, bytes: &[u8], most: usize) -> Result<Said, Fault> {
         // Number and direction first: whoever guesses wrong is not read at all (RFC 1035 §4.1.1).
         let (id, response) = match bytes {
             [first, second, flags, ..] => {
@@ -203,7 +217,7 @@ impl Asked {
         if id != self.id || !response {
             return Err(Fault::Stray);
         }
-        if bytes.len() > usize::from(OCTETS) {
+        if bytes.len() > most {
             return Err(Fault::Oversized);
         }
         let message = Message::from_vec(bytes).map_err(|_| Fault::Malformed)?;

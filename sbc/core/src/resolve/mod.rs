@@ -155,6 +155,23 @@ impl Resolver {
         self.progress(cx)
     }
 
+    /// Octets by a connection to a name server. Nothing happens if it is none.
+    pub(crate) fn stream(
+        &mut self,
+        cx: &mut Context,
+        socket: ConnectionId,
+        bytes: &[u8],
+    ) -> Vec<Who> {
+        let servers = &self.servers;
+        if !self
+            .errands
+            .stream(cx, socket, bytes, servers, &mut self.cache)
+        {
+            return Vec::new();
+        }
+        self.progress(cx)
+    }
+
     /// A socket is gone: nobody listens there.
     pub(crate) fn lost(&mut self, cx: &mut Context, socket: ConnectionId) -> Vec<Who> {
         let servers = &self.servers;

@@ -80,6 +80,21 @@ fn a_full_trunk_refuses_with_retry_after_until_a_call_ends() {
 }
 
 #[test]
+fn the_house_has_so_many_calls_at_once_and_the_next_is_503_until_one_ends() {
+    let mut world = World::with(328, quiet(|settings| settings.limits.calls = 2));
+    trunk1(&mut world);
+    let pbx = pbx(&mut world);
+    assert_eq!(call(&mut world, pbx, CALLED), State::Talking);
+    assert_eq!(call(&mut world, pbx, CALLED), State::Talking);
+    assert_eq!(call(&mut world, pbx, CALLED), State::Failed(503));
+    assert!(told(&mut world, pbx).get("Retry-After").is_some());
+    assert_eq!(logged(&world, "limit"), 1);
+    hang_up(&mut world, pbx, 0);
+    world.run(seconds(2));
+    assert_eq!(call(&mut world, pbx, CALLED), State::Talking);
+}
+
+#[test]
 fn a_zones_rate_counts_its_calls_and_leaves_an_event() {
     let settings = quiet(|settings| {
         settings.zones[0].policy.caps.call_rate = Some(2);

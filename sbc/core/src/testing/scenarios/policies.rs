@@ -114,6 +114,43 @@ fn a_hidden_caller_is_anonymous_to_who_is_not_trusted() {
 }
 
 #[test]
+fn a_diversion_that_is_hidden_is_shown_within_the_trust_domain_alone() {
+    let fields = [PolicyField::Diversion, PolicyField::HistoryInfo];
+    let carrier = |trusted| {
+        policy(trunk(), move |policy| {
+            policy.trusted = Some(trusted);
+            policy.send = Some(fields.to_vec());
+        })
+    };
+    let registrar = policy(Party::Registrar, |policy| {
+        policy.accept = Some([&fields[..], &[PolicyField::Privacy]].concat());
+    });
+    let shown = |trusted, privacy: Option<&str>| {
+        let mut world = world(vec![carrier(trusted), registrar.clone()]);
+        let (trunk_at, pbx) = peers(&mut world);
+        let mut invite = outbound(pbx)
+            .with("Diversion", "<sip:1100@192.0.2.10>;reason=user-busy")
+            .with("Diversion", "<sip:1101@192.0.2.10>;privacy=full")
+            .with("History-Info", "<sip:1102@192.0.2.10>;index=1");
+        if let Some(privacy) = privacy {
+            invite = invite.with("Privacy", privacy);
+        }
+        let outer = arrived(&mut world, pbx, trunk_at, invite);
+        // The policy sends no Privacy, whatever was taken from the other side.
+        assert_eq!(outer.get("Privacy"), None);
+        ["1100", "1101", "1102"].map(|user| {
+            let of = |name| outer.all(name).concat().contains(user);
+            of("Diversion") || of("History-Info")
+        })
+    };
+    assert_eq!(shown(false, None), [true, false, true]);
+    assert_eq!(shown(true, None), [true, true, true]);
+    assert_eq!(shown(false, Some("history")), [false, false, false]);
+    assert_eq!(shown(true, Some("history")), [true, true, true]);
+    assert_eq!(shown(false, Some("history;none")), [true, false, true]);
+}
+
+#[test]
 fn a_policy_adds_takes_out_and_rewrites() {
     let mut world = world(vec![
         policy(trunk(), |policy| {

@@ -18,7 +18,10 @@ const CALLED: &str = "sip:+49305551001@198.51.100.1";
 
 impl Ends {
     fn new(seed: u64) -> Self {
-        let mut world = World::new(seed);
+        Self::in_world(World::new(seed))
+    }
+
+    fn in_world(mut world: World) -> Self {
         let silent = || Script {
             alive: false,
             ..Script::default()
@@ -98,6 +101,12 @@ impl Ends {
 
     /// The PBX answers a request under a tag, a 2xx to INVITE with a description.
     fn answer(&mut self, request: &Message, status: u16, tag: &str) {
+        let contact = format!("<sip:pbx@{}>", self.pbx);
+        self.answer_at(request, status, tag, &contact);
+    }
+
+    /// The same with a Contact.
+    fn answer_at(&mut self, request: &Message, status: u16, tag: &str, contact: &str) {
         let mut response = Message {
             start: format!("SIP/2.0 {status} By hand"),
             headers: Vec::new(),
@@ -113,7 +122,7 @@ impl Ends {
         };
         response = response.with("To", to);
         if request.method() == Some("INVITE") && (101..300).contains(&status) {
-            response = response.with("Contact", format!("<sip:pbx@{}>", self.pbx));
+            response = response.with("Contact", contact);
             if status >= 200 {
                 let sdp = self.world.agent(self.pbx).sdp("sendrecv");
                 response = response.with_body("application/sdp", &sdp);
@@ -465,6 +474,112 @@ fn a_request_of_ours_that_comes_back_is_482_and_a_spiral_is_served() {
     let spiral = handed_back(&mut ends, &invite, "sip:+49301234567@192.0.2.1");
     assert_eq!(spiral, [100], "forwarded to another number");
     assert_eq!(ends.at_trunk("INVITE").len(), 1);
+}
+
+#[test]
+fn a_call_of_ours_that_a_carrier_sends_back_is_482_though_a_route_would_take_it() {
+    let mut settings = crate::testing::settings();
+    settings
+        .trunks
+        .iter_mut()
+        .for_each(|trunk| trunk.registration = None);
+    for route in &mut settings.routes {
+        if route.name == "world" {
+            route
+                .from
+                .push(broker_proto::settings::Origin::Trunk("trunk1".into()));
+        }
+    }
+    let mut ends = Ends::in_world(World::with(217, settings));
+    let sdp = ends.world.agent(ends.pbx).sdp("sendrecv");
+    let call = Message::request("INVITE", "sip:+49301234567@192.0.2.1")
+        .with(
+            "Via",
+            format!("SIP/2.0/UDP {};branch=z9hG4bKaway", ends.pbx),
+        )
+        .with("Max-Forwards", "70")
+        .with("From", "<sip:1001@lab.test>;tag=away")
+        .with("To", "<sip:+49301234567@192.0.2.1>")
+        .with("Call-ID", "away")
+        .with("CSeq", "1 INVITE")
+        .with("Contact", format!("<sip:pbx@{}>", ends.pbx))
+        .with_body("application/sdp", &sdp);
+    let pbx = ends.pbx;
+    ends.world.datagram(pbx, &call.bytes());
+    ends.world.run(millis(10));
+    let mut back = ends
+        .at_trunk("INVITE")
+        .pop()
+        .expect("a call to the carrier");
+    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKback", ends.trunk);
+    back.headers.insert(0, ("Via".into(), via));
+    back.headers.retain(|(name, _)| name != "Content-Length");
+    ends.send(&back);
+    assert_eq!(ends.told("INVITE"), [482]);
+    assert_eq!(ends.at_trunk("INVITE").len(), 1);
+    let reason = "sip_refused_total{reason=\"loop\"}";
+    assert_eq!(counted(&ends.world, reason), 1);
+}
+
+#[test]
+fn a_pbx_whose_contact_is_our_own_address_is_reached_where_it_called_from() {
+    for contact in ["<sip:pbx@192.0.2.1>", "<sip:pbx@192.0.2.1:5070>"] {
+        let mut ends = Ends::new(218);
+        let invite = ends.call();
+        ends.answer_at(&invite, 200, "callee", contact);
+        let tag = ends.answers("INVITE").pop().unwrap().tag("To");
+        let ack = ends.request("ACK", 1, tag.as_deref());
+        ends.send(&ack);
+        let bye = ends.request("BYE", 2, tag.as_deref());
+        ends.send(&bye);
+        assert_eq!(ends.at_pbx("ACK").len(), 1, "{contact}");
+        assert_eq!(ends.at_pbx("BYE").len(), 1, "{contact}");
+        ends.end();
+    }
+}
+
+#[test]
+fn an_invite_without_one_contact_is_400_and_of_a_2xx_the_first_is_taken() {
+    for contacts in [&[][..], &["<sip:a@198.51.100.20>", "<sip:b@198.51.100.20>"]] {
+        let mut ends = Ends::new(219);
+        let sdp = ends.world.agent(ends.trunk).sdp("sendrecv");
+        let mut invite = ends
+            .request("INVITE", 1, None)
+            .with_body("application/sdp", &sdp);
+        invite.headers.retain(|(name, _)| name != "Contact");
+        for contact in contacts {
+            invite = invite.with("Contact", *contact);
+        }
+        ends.send(&invite);
+        assert_eq!(ends.told("INVITE"), [400], "{contacts:?}");
+        assert!(ends.at_pbx("INVITE").is_empty());
+        let ack = ends.request("ACK", 1, None);
+        ends.send(&ack);
+    }
+    let mut ends = Ends::new(220);
+    let invite = ends.call();
+    let two = "<sip:first@192.0.2.10>, <sip:second@192.0.2.11>";
+    ends.answer_at(&invite, 200, "callee", two);
+    let tag = ends.answers("INVITE").pop().unwrap().tag("To");
+    let ack = ends.request("ACK", 1, tag.as_deref());
+    ends.send(&ack);
+    let ack = ends.at_pbx("ACK").pop().expect("an ACK");
+    assert_eq!(ack.uri(), "sip:first@192.0.2.10");
+}
+
+#[test]
+fn a_carrier_does_not_speak_in_the_dialog_of_another_carrier() {
+    let mut ends = Ends::new(221);
+    let (tag, _) = ends.standing();
+    let bye = ends.request("BYE", 2, Some(&tag));
+    let other = ends.world.add("198.51.100.21:5060", "x", Script::default());
+    ends.world.datagram(other, &bye.bytes());
+    ends.world.run(millis(10));
+    let told = ends.world.agent(other).inbox.iter();
+    let told: Vec<u16> = told.filter_map(Message::status).collect();
+    assert_eq!(told, [481]);
+    assert!(ends.at_pbx("BYE").is_empty());
+    assert_eq!(ends.world.calls().len(), 1);
 }
 
 #[test]

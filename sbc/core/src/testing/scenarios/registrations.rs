@@ -203,3 +203,71 @@ fn another_port_of_the_same_host_is_not_the_registered_phone() {
     world.run(seconds(2));
     assert!(world.agent(neighbour).inbox.is_empty());
 }
+
+#[test]
+fn a_register_for_another_domain_reaches_no_registrar() {
+    let mut world = World::new(60);
+    let pbx = pbx(&mut world);
+    let register = |from: SocketAddr| {
+        Message::request("REGISTER", "sip:other.test")
+            .with("Via", format!("SIP/2.0/UDP {from};branch=z9hG4bKother"))
+            .with("Max-Forwards", "70")
+            .with("From", "<sip:1001@other.test>;tag=o")
+            .with("To", "<sip:1001@other.test>")
+            .with("Call-ID", format!("other-{}", from.ip()))
+            .with("CSeq", "1 REGISTER")
+            .with("Contact", format!("<sip:1001@{from}>"))
+    };
+    let silent = || Script {
+        alive: false,
+        ..Script::default()
+    };
+    for (address, told) in [("198.51.100.10:5060", None), ("192.0.2.40:5060", Some(404))] {
+        let phone = world.add(address, "1001", silent());
+        world.datagram(phone, &register(phone).bytes());
+        world.run(seconds(2));
+        let answer = world.agent(phone).inbox.iter().find_map(Message::status);
+        assert_eq!(answer, told, "{address}");
+    }
+    assert!(world.agent(pbx).inbox.is_empty());
+}
+
+#[test]
+fn a_carrier_registers_nobody() {
+    let mut world = World::new(61);
+    let pbx = pbx(&mut world);
+    let trunk = trunk1(&mut world);
+    world.agent(trunk).user = "1001".into();
+    world.act(trunk, |agent, now, gateway| {
+        agent.register(now, gateway, 3600)
+    });
+    world.run(seconds(2));
+    assert_eq!(world.agent(trunk).answers, [("REGISTER".to_owned(), 403)]);
+    assert!(world.agent(pbx).inbox.is_empty());
+}
+
+#[test]
+fn a_table_of_bindings_that_is_full_takes_no_stranger_and_loses_nobody() {
+    let mut settings = crate::testing::settings();
+    settings.limits.registrations = 1;
+    let mut world = World::with(62, settings);
+    let pbx = pbx(&mut world);
+    let alice = registered_alice(&mut world);
+    let bob = world.add("198.51.100.11:5060", "1002", Script::default());
+    world.act(bob, |agent, now, gateway| {
+        agent.register(now, gateway, 3600)
+    });
+    world.run(seconds(2));
+    assert!(!world.agent(bob).answers.contains(&("REGISTER".into(), 200)));
+    assert!(!world.agent(pbx).bindings.contains_key("1002"));
+    assert_eq!(world.gauge("bindings"), 1);
+    // Who is bound goes on refreshing.
+    world.act(alice, |agent, now, gateway| {
+        agent.register(now, gateway, 3600)
+    });
+    world.run(seconds(2));
+    assert_eq!(
+        world.agent(alice).answers.last(),
+        Some(&("REGISTER".into(), 200))
+    );
+}

@@ -7,6 +7,8 @@ use crate::{ConnectionId, Input, testing::EXTERNAL};
 
 const ONE: ConnectionId = ConnectionId(1);
 
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n";
+
 fn open(world: &mut World, connection: ConnectionId, peer: &str) {
     world.input(Input::StreamOpened {
         connection,
@@ -151,8 +153,49 @@ fn a_registration_over_tcp_lives_and_dies_with_its_connection() {
     });
     world.run(seconds(1));
     assert!(written(&world).contains("INVITE sip:1001@198.51.100.10:40000;transport=tcp SIP/2.0"));
+    // A datagram with the connection's address in it, which anybody can write, ends nothing of it.
+    let wire = written(&world);
+    let invite = &wire[wire.find("INVITE sip:1001").unwrap()..];
+    let field = |name: &str| {
+        let mut lines = invite.lines();
+        lines.find_map(|line| line.strip_prefix(name)).unwrap()
+    };
+    let forged = |method: &str, to: &str| {
+        format!(
+            "{method} sip:198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:40000;branch=z9hG4bKforged{method}\r\n\
+             Max-Forwards: 70\r\nFrom: {};tag=phone\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: 9 {method}\r\nContent-Length: 0\r\n\r\n",
+            field("To: "),
+            field("Call-ID: "),
+        )
+    };
+    let ringing = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=phone\r\nCall-ID: {}\r\nCSeq: {}\r\n\
+         Contact: <sip:1001@198.51.100.10:40000;transport=tcp>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
+        field("Via: "),
+        field("From: "),
+        field("To: "),
+        field("Call-ID: "),
+        field("CSeq: "),
+        SDP.len(),
+    );
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: ringing.as_bytes(),
+    });
+    world.run(seconds(1));
+    assert_eq!(world.calls().len(), 1);
+    let bye = forged("BYE", field("From: "));
+    world.datagram("198.51.100.10:40000".parse().unwrap(), bye.as_bytes());
+    world.run(seconds(1));
+    assert_eq!(world.calls().len(), 1, "ended from elsewhere");
+    world.input(Input::Stream {
+        connection: ONE,
+        bytes: bye.replace("/UDP", "/TCP").as_bytes(),
+    });
+    world.run(seconds(1));
+    assert_eq!(world.calls().len(), 0);
     // Idle or not, a connection with a binding stays.
-    world.run(seconds(590));
+    world.run(seconds(560));
     assert_eq!(world.gauge("connections"), 1);
     world.input(Input::StreamClosed { connection: ONE });
     assert_eq!(world.gauge("bindings"), 0);

@@ -392,16 +392,19 @@ fn a_referrer_that_wants_no_news_gets_none() {
     assert_eq!(hand.count(CALLEE, "BYE"), 1);
 }
 
-/// A phone of the house takes the PBX's place; `tag`: what it calls our end of the PBX's dialog.
+/// A phone of the house takes the PBX's place in a dialog of its.
 fn taking_over(hand: &mut Hand, dialog: &Message, fields: &[(&str, &str)]) -> SocketAddr {
-    let phone = hand.world.add(
-        "192.0.2.40:5060",
-        "phone",
-        Script {
-            alive: false,
-            ..Script::default()
-        },
-    );
+    let silent = Script {
+        alive: false,
+        ..Script::default()
+    };
+    let phone = hand.world.add("192.0.2.40:5060", "phone", silent);
+    take_over_from(hand, phone, dialog, fields);
+    phone
+}
+
+/// Somebody does.
+fn take_over_from(hand: &mut Hand, phone: SocketAddr, dialog: &Message, fields: &[(&str, &str)]) {
     let replaces = format!(
         "{};to-tag={};from-tag=callee",
         dialog.need("Call-ID"),
@@ -409,13 +412,13 @@ fn taking_over(hand: &mut Hand, dialog: &Message, fields: &[(&str, &str)]) -> So
     );
     let sdp = Hand::moved(&hand.world.agent(phone).sdp("sendrecv"), 49_500);
     let mut invite = Message::request("INVITE", "sip:1001@192.0.2.1")
-        .with("Via", "SIP/2.0/UDP 192.0.2.40:5060;branch=z9hG4bKtake")
+        .with("Via", format!("SIP/2.0/UDP {phone};branch=z9hG4bKtake"))
         .with("Max-Forwards", "70")
         .with("From", "<sip:1100@lab.test>;tag=phone")
         .with("To", "<sip:1001@lab.test>")
         .with("Call-ID", "secret-take")
         .with("CSeq", "1 INVITE")
-        .with("Contact", "<sip:phone@192.0.2.40:5060>")
+        .with("Contact", format!("<sip:phone@{phone}>"))
         .with("Require", "replaces")
         .with("Replaces", replaces);
     for (name, value) in fields {
@@ -424,7 +427,6 @@ fn taking_over(hand: &mut Hand, dialog: &Message, fields: &[(&str, &str)]) -> So
     let invite = invite.with_body("application/sdp", &sdp);
     hand.world.datagram(phone, &invite.bytes());
     hand.world.run(millis(20));
-    phone
 }
 
 fn last_status(hand: &Hand, at: SocketAddr) -> Option<u16> {
@@ -486,6 +488,31 @@ fn replaces_is_for_a_dialog_that_stands_and_for_its_own_side() {
     let (dialog, _) = hand.talk(&[], &[]);
     let phone = taking_over(&mut hand, &dialog, &[]);
     assert_eq!(last_status(&hand, phone), Some(403));
+}
+
+#[test]
+fn a_carrier_takes_no_dialog_of_the_house_though_it_knows_its_names() {
+    let carrier = Party::Trunk("trunk1".into());
+    let mut hand = with_policies(299, &[(carrier, Transfer::Resolve)]);
+    let (dialog, _) = hand.talk(&[], &[]);
+    let caller = hand.caller;
+    take_over_from(&mut hand, caller, &dialog, &[]);
+    assert_eq!(last_status(&hand, caller), Some(403));
+    assert_eq!(hand.count(CALLER, "INVITE"), 0);
+    assert_eq!(hand.count(CALLEE, "BYE"), 0);
+}
+
+#[test]
+fn a_dialog_is_not_taken_while_an_offer_of_its_is_on_its_way() {
+    let mut hand = Hand::new(300);
+    let (dialog, ok) = hand.talk(&[], &[]);
+    let offer = hand.sdp(CALLER, "sendonly");
+    hand.request(CALLER, &ok, "INVITE", &[], Some(&offer));
+    assert_eq!(hand.count(CALLEE, "INVITE"), 2);
+    let phone = taking_over(&mut hand, &dialog, &[]);
+    assert_eq!(last_status(&hand, phone), Some(491));
+    assert_eq!(hand.count(CALLER, "INVITE"), 0);
+    assert_eq!(hand.count(CALLEE, "BYE"), 0);
 }
 
 #[test]

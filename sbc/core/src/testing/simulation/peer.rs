@@ -276,6 +276,12 @@ impl Peer {
 
     /// Ends a dialog that stands, with BYE.
     pub(super) fn bye(&mut self, now: Instant, index: usize) {
+        let dialog = &self.dialogs[index];
+        let unacknowledged = |waiting: &Final| waiting.dialog == index && waiting.success;
+        if !dialog.caller && !dialog.confirmed && self.finals.iter().any(unacknowledged) {
+            // RFC 3261 §15: the callee says no BYE before ACK, or before it has waited for that long enough.
+            return self.after(now, T1, Later::HangUp(index));
+        }
         if self.dialogs[index].state != State::Over {
             self.dialogs[index].state = State::Over;
             self.send_in_dialog(now, index, "BYE", None);
