@@ -14,6 +14,7 @@ use sbc_media::relay::{Side, StreamId};
 use sbc_sip::headers::NameAddr;
 
 use crate::{
+    bodies::Told,
     call::transfer::{Turn, Wish},
     counters::Counters,
     event::Events,
@@ -77,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) events: Events,
     /// Security mechanisms of carriers.
     pub(crate) mediasec: Agreements,
+    /// Dialogs of the PBX that subscribers were told of.
+    pub(crate) told: Told,
     out: VecDeque<Output>,
     next: u64,
     next_stream: u64,
@@ -110,6 +113,7 @@ impl Context {
             collector: Collector::default(),
             events: Events::default(),
             mediasec: Agreements::default(),
+            told: Told::default(),
             out: VecDeque::new(),
             next: 0,
             next_stream: 0,

@@ -3,7 +3,11 @@
 //!
 //! Whatever answers is alive, also with 4xx: it heard us. 503 and silence are not.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use broker_proto::settings::{Health, Transport};
 use sbc_sip::{headers::NameAddr, method::Method, uri::Uri};
@@ -21,6 +25,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Wait after a failure of an address that still counts as alive.
 const SUSPECT: Duration = Duration::from_secs(5);
+/// How long an address that met a call with silence is tried after the others.
+const AVOIDED: Duration = Duration::from_secs(60);
+/// Such addresses at once.
+const SILENT: usize = 256;
 /// Wait for a listener to stand.
 const NO_WAY: Duration = Duration::from_secs(2);
 
@@ -44,9 +52,26 @@ struct State {
 #[derive(Default)]
 pub(crate) struct TrunkHealth {
     states: BTreeMap<u64, State>,
+    /// Addresses that met a call with silence, watched or not, each until it counts as any other.
+    silent: Vec<(NextHop, Instant)>,
 }
 
 impl TrunkHealth {
+    /// Whether an address met a call with silence a short while ago: the others are tried before it, so that one call
+    /// waits for it and not each.
+    pub(crate) fn is_silent(&self, now: Instant, hop: &NextHop) -> bool {
+        let mut silent = self.silent.iter();
+        silent.any(|(have, until)| have == hop && *until > now)
+    }
+
+    fn met_silence(&mut self, now: Instant, hop: &NextHop) {
+        self.silent
+            .retain(|(have, until)| *until > now && have != hop);
+        if self.silent.len() < SILENT {
+            self.silent.push((*hop, now + AVOIDED));
+        }
+    }
+
     /// Whether an address may be called: it is alive, or nobody watches it.
     pub(crate) fn is_up(&self, trunk: &str, address: SocketAddr) -> bool {
         let mut states = self.states.values();
@@ -106,8 +131,12 @@ pub(crate) fn configure(cx: &mut Context) {
     }
 }
 
-/// A call to this address met silence: ask now.
+/// A call to this address met silence: ask now, and try others first for a while.
 pub(crate) fn suspect(cx: &mut Context, hop: &NextHop) {
+    if matches!(hop, NextHop::Address { .. }) {
+        let now = cx.now;
+        cx.health.met_silence(now, hop);
+    }
     let mut states = cx.health.states.iter();
     let found = states.find(|(_, state)| state.hop == *hop && state.up && !state.asked);
     if let Some(id) = found.map(|(id, _)| *id) {

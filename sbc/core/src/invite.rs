@@ -64,7 +64,14 @@ impl Core {
             self.refuse(source, request, 403, "not-the-account");
             return;
         }
-        let replaced = match transfer::wanted(request) {
+        let told = match self.told_of(source, request) {
+            Ok(told) => told,
+            Err((status, reason)) => {
+                self.refuse(source, request, status, reason);
+                return;
+            }
+        };
+        let replaced = match transfer::wanted(request).filter(|_| told.is_none()) {
             Some(replaces) => match self.replaced_by(source, replaces) {
                 Ok(replaced) => Some(replaced),
                 Err((status, reason)) => {
@@ -110,7 +117,7 @@ impl Core {
             (&calling, &request.uri),
             (kbit, spared.is_some()),
         );
-        let way = match found {
+        let mut way = match found {
             Ok(way) => way,
             Err(none) => {
                 if let Some((limit, subject)) = &none.limit {
@@ -125,6 +132,16 @@ impl Core {
                 return;
             }
         };
+        if let Some((zone, replaces)) = told {
+            // Names of the PBX's dialogs are told to nobody but the PBX.
+            way.targets
+                .retain(|target| target.peer == Peer::Registrar && target.hop.zone() == zone);
+            if way.targets.is_empty() {
+                self.refuse(source, request, 481, "no-dialog");
+                return;
+            }
+            way.replaces = Some(Box::new(replaces));
+        }
         let targets = way.targets.iter();
         let mut targets: Vec<String> = targets.map(|target| target.uri.to_string()).collect();
         // Several addresses of one place; which one is tried is told with the try.
@@ -321,6 +338,7 @@ impl Core {
                 display: outgoing::display_of(&request.headers.from),
                 credentials: Credentials::of(request),
                 crossing,
+                replaces: way.replaces,
             },
             targets: way.targets,
             source: counted,

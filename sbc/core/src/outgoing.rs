@@ -8,7 +8,8 @@ use sbc_sip::{
     Quoted, Value,
     digest::Auth,
     headers::{
-        CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr, RetryAfter, Via,
+        CallId, Cseq, DisplayName, Field, HeaderName, Headers, MediaType, NameAddr, Replaces,
+        RetryAfter, Via,
     },
     limits::Limits,
     message::{self, BodyPart, Framing, Message, Request, Response},
@@ -249,6 +250,13 @@ pub(crate) fn first_invite(request: &mut Request, target: &Target, original: &Or
         .set(Field::MaxForwards(original.max_forwards));
     if target.passes_challenges {
         original.credentials.write(request);
+    }
+    if let Some(replaces) = &original.replaces {
+        // RFC 3891 §4: who does not know it must not ring instead.
+        let replaces = Replaces::clone(replaces);
+        let tag = Text::from_static("replaces");
+        request.headers.push(Field::Require(vec![tag]));
+        request.headers.push(Field::Replaces(replaces));
     }
 }
 

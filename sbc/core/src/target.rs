@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr};
 use broker_proto::settings::{Transport, ZoneId};
 use routing::{Goal, Live, TrunkState, TrunkTry};
 use sbc_sip::{
-    headers::NameAddr,
+    headers::{NameAddr, Replaces},
     uri::{Host, SipUri, Uri},
 };
 
@@ -96,6 +96,8 @@ pub(crate) struct Way {
     pub(crate) targets: VecDeque<Target>,
     /// Status codes after which the next target is tried too, besides the usual ones.
     pub(crate) failover: Vec<u16>,
+    /// The callee's dialog whose place the caller wants.
+    pub(crate) replaces: Option<Box<Replaces>>,
 }
 
 const fn refused(status: u16, reason: &'static str) -> NoTarget {
@@ -176,6 +178,7 @@ pub(crate) fn find(
             route: String::new(),
             targets,
             failover: Vec::new(),
+            replaces: None,
         });
     }
     let origins = cx
@@ -223,7 +226,7 @@ pub(crate) fn find(
         passing: no.passing,
         limit: None,
     })?;
-    let targets: VecDeque<Target> = match &way.goal {
+    let mut targets: VecDeque<Target> = match &way.goal {
         // Phones go on calling each other.
         Goal::Registrar { called, calling } if cx.registrar_away && bindings.has_user(called) => {
             to_bindings(cx, bindings, calling, called)
@@ -247,11 +250,16 @@ pub(crate) fn find(
     if targets.is_empty() {
         return Err(refused(503, "no-way"));
     }
+    let (health, now) = (&cx.health, cx.now);
+    targets
+        .make_contiguous()
+        .sort_by_key(|target| health.is_silent(now, &target.hop));
     let targets = admitted(cx, targets, (flow.zone, kbit, spared || way.emergency))?;
     Ok(Way {
         route: way.route,
         targets,
         failover: way.failover,
+        replaces: None,
     })
 }
 

@@ -6,7 +6,11 @@
 
 use std::collections::VecDeque;
 
-use broker_proto::{journal::Severity, policy::Transfer};
+use broker_proto::{
+    journal::Severity,
+    policy::{EventPackage, Transfer},
+    settings::ZoneId,
+};
 use sbc_media::relay::Side;
 use sbc_sip::{
     headers::{CallId, NameAddr, Replaces},
@@ -212,6 +216,7 @@ impl Core {
                 display: None,
                 credentials: Credentials::default(),
                 crossing: Crossing::default(),
+                replaces: None,
             },
             targets: way.targets,
             failover: way.failover,
@@ -403,6 +408,22 @@ impl Core {
         Ok((id, side))
     }
 
+    /// Replaces of an INVITE in the PBX's own names, if it names a dialog of the PBX that the caller's side was told of
+    /// (RFC 4235): the PBX knows whether it may be taken. `Err`: the caller may not ask.
+    pub(crate) fn told_of(
+        &self,
+        source: Source,
+        request: &Request,
+    ) -> Result<Option<(ZoneId, Replaces)>, (u16, &'static str)> {
+        let told = wanted(request).and_then(|replaces| self.cx.told.original(replaces));
+        let rules = policy::rules(&self.cx.surroundings, source.peer, source.flow.zone);
+        let closed = rules.transfer() == Transfer::Refuse || !rules.event(EventPackage::Dialog);
+        if told.is_some() && closed {
+            return Err((403, "not-permitted"));
+        }
+        Ok(told)
+    }
+
     /// The leg that stands for the other party of a call until that comes over.
     pub(crate) fn stand_in_for(&mut self, (id, side): (u64, Side)) -> Option<Leg> {
         let party = self.calls.get(&id)?.party(side.other())?;
@@ -459,5 +480,6 @@ pub(crate) fn nowhere() -> Way {
         route: String::new(),
         targets: VecDeque::new(),
         failover: Vec::new(),
+        replaces: None,
     }
 }

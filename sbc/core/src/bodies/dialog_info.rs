@@ -1,5 +1,5 @@
-//! `application/dialog-info+xml`: who talks to whom. RFC 4235. Call-IDs, tags, route sets and descriptions of the other
-//! side's dialogs stay behind, a dialog's identifier becomes one of ours.
+//! `application/dialog-info+xml`: who talks to whom. RFC 4235. Route sets and descriptions of the other side's dialogs stay
+//! behind; identifier, Call-ID and tags become names of ours, by which a phone may ask for a call of a colleague (`told`).
 
 use super::document::{Element, Schema, Shape, leaf, needed, optional};
 
@@ -26,6 +26,9 @@ const DIALOG: Element = Element {
     name: "dialog",
     attributes: &[
         needed("id", Shape::Name),
+        optional("call-id", Shape::Dialog),
+        optional("local-tag", Shape::Dialog),
+        optional("remote-tag", Shape::Dialog),
         optional("direction", Shape::Words(&["initiator", "recipient"])),
     ],
     text: None,

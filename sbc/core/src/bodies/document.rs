@@ -4,7 +4,7 @@
 use roxmltree::{Document, Node, ParsingOptions};
 use sbc_sip::{headers::NameAddr, uri::Uri};
 
-use super::Names;
+use super::{Names, told};
 use crate::policy::{identity::Identity, plain};
 
 /// Nodes of a document.
@@ -33,6 +33,8 @@ pub(super) enum Shape {
     Plain,
     /// A name that only has to be the same for the same: one of our own.
     Name,
+    /// A Call-ID or tag of a dialog: a name of ours by which it may be asked for.
+    Dialog,
 }
 
 /// An attribute that may be there.
@@ -199,6 +201,7 @@ impl Writer<'_> {
             Shape::Time => is_time(text).then(|| text.to_owned()),
             Shape::Address => address(text, self.names),
             Shape::Plain => plain::harmless(text, PLAIN),
+            Shape::Dialog => told::name(self.names.identity, text),
             Shape::Name => {
                 let good = (1..=256).contains(&text.len());
                 good.then(|| format!("n{}", self.names.identity.derived(&["name", text])))

@@ -8,6 +8,7 @@
 //! | `dialog_info`, `presence`, `conference` | RFC 4235, RFC 3863 with RFC 4480, RFC 4575 |
 //! | `summary` | RFC 3842 |
 //! | `control` | RFC 5168 |
+//! | `told` | names of dialogs that subscribers were told of |
 
 mod conference;
 mod control;
@@ -15,11 +16,14 @@ mod dialog_info;
 mod document;
 mod presence;
 mod summary;
+mod told;
 
 use broker_proto::policy::EventPackage;
 use sbc_sip::{headers::MediaType, message::BodyPart, text::Text, uri::Host};
 
 use crate::identity::Identity;
+
+pub(crate) use told::Told;
 
 /// Octets of a body that is read at most.
 const OCTETS: usize = 32_768;

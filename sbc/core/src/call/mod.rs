@@ -54,7 +54,7 @@ use broker_proto::{
 };
 use sbc_media::relay::{MediaEvent, Side};
 use sbc_sip::{
-    headers::{DisplayName, Field, NameAddr},
+    headers::{DisplayName, Field, NameAddr, Replaces},
     message::Request,
     sdp::SessionDescription,
 };
@@ -170,6 +170,8 @@ pub(crate) struct Original {
     pub(crate) credentials: Credentials,
     /// Its fields that may cross.
     pub(crate) crossing: Crossing,
+    /// The callee's dialog whose place it wants, in the callee's own names.
+    pub(crate) replaces: Option<Box<Replaces>>,
 }
 
 /// A 2xx that nobody wanted: its dialog was ended.

@@ -1,6 +1,7 @@
 //! Requests inside the dialogs of a subscription: SUBSCRIBE of the subscriber, NOTIFY of the notifier. RFC 6665 §4.1.2.2,
 //! §4.1.3, §4.4.1.
 
+use broker_proto::policy::EventPackage;
 use sbc_media::relay::Side;
 use sbc_sip::{message::Request, method::Method};
 
@@ -12,6 +13,7 @@ use crate::{
     dispatch::Source,
     message::PATIENCE,
     outgoing::{self, Answer, events},
+    surroundings::Peer,
     transactions::{self, Owner},
 };
 
@@ -163,7 +165,7 @@ impl Subscription {
         transactions::request_within(cx, hop, notify, owner, PATIENCE);
     }
 
-    fn state_body(&self, cx: &Context, request: &Request) -> Result<Option<Body>, ()> {
+    fn state_body(&self, cx: &mut Context, request: &Request) -> Result<Option<Body>, ()> {
         let Some(body) = request.body_part() else {
             return Ok(None);
         };
@@ -172,8 +174,10 @@ impl Subscription {
             host,
             identity: &cx.identity,
         };
-        bodies::state(self.package, &body, names)
-            .map(Some)
-            .ok_or(())
+        let state = bodies::state(self.package, &body, names).ok_or(())?;
+        if self.package == EventPackage::Dialog && self.b.peer == Peer::Registrar {
+            cx.told.note(&cx.identity, self.b.hop.zone(), body.bytes);
+        }
+        Ok(Some(state))
     }
 }

@@ -18,6 +18,7 @@ mod multiparts;
 mod names;
 mod outbound;
 mod parting;
+mod pickups;
 mod policies;
 mod races;
 mod refreshes;

@@ -62,6 +62,51 @@ fn a_dead_trunk_is_followed_by_the_next_in_time() {
 }
 
 #[test]
+fn the_next_call_does_not_wait_for_a_trunk_that_was_silent_until_a_while_has_gone() {
+    let mut world = World::new(74);
+    let second = trunk2(&mut world);
+    let pbx = call_out(&mut world);
+    world.run(seconds(12));
+    assert_eq!(state(&mut world, second, 0), State::Talking);
+    let again = |world: &mut World| {
+        let call = world.act(pbx, |agent, now, gateway| {
+            agent.invite(now, gateway, "sip:+49301234567@192.0.2.1")
+        });
+        world.run(seconds(3));
+        state(world, pbx, call)
+    };
+    assert_eq!(again(&mut world), State::Talking, "nobody waits twice");
+    // It may be there again: the first trunk is the first again.
+    let first = trunk1(&mut world);
+    assert_eq!(again(&mut world), State::Talking);
+    assert!(world.agent(first).dialogs.is_empty());
+    world.run(seconds(60));
+    assert_eq!(again(&mut world), State::Talking);
+    assert_eq!(world.agent(first).dialogs.len(), 1);
+}
+
+#[test]
+fn a_trunk_that_was_silent_is_tried_all_the_same_where_there_is_no_other() {
+    let mut settings = crate::testing::settings();
+    settings.trunks.truncate(1);
+    settings.trunks[0].addresses.truncate(1);
+    let world_route = settings.routes.last_mut().unwrap();
+    world_route.action = broker_proto::settings::RouteAction::Trunks(vec![
+        broker_proto::settings::TrunkChoice::in_order("trunk1", 0),
+    ]);
+    let mut world = World::with(75, settings);
+    let pbx = call_out(&mut world);
+    world.run(seconds(40));
+    assert_eq!(state(&mut world, pbx, 0), State::Failed(408));
+    trunk1(&mut world);
+    let call = world.act(pbx, |agent, now, gateway| {
+        agent.invite(now, gateway, "sip:+49301234567@192.0.2.1")
+    });
+    world.run(seconds(3));
+    assert_eq!(state(&mut world, pbx, call), State::Talking);
+}
+
+#[test]
 fn a_busy_callee_is_not_tried_by_another_trunk() {
     let mut world = World::new(73);
     let first = trunk1(&mut world);
