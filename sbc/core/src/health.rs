@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SUSPECT: Duration = Duration::from_secs(5);
 /// How long an address that met a call with silence is tried after the others.
 const AVOIDED: Duration = Duration::from_secs(60);
+/// The longest that one may ask to be left alone.
+const LONGEST: Duration = Duration::from_secs(300);
 /// Such addresses at once.
 const SILENT: usize = 256;
 /// Wait for a listener to stand.
@@ -52,23 +54,23 @@ struct State {
 #[derive(Default)]
 pub(crate) struct TrunkHealth {
     states: BTreeMap<u64, State>,
-    /// Addresses that met a call with silence, watched or not, each until it counts as any other.
+    /// Addresses that met a call with silence or had no room for it, watched or not, each until it counts as any other.
     silent: Vec<(NextHop, Instant)>,
 }
 
 impl TrunkHealth {
-    /// Whether an address met a call with silence a short while ago: the others are tried before it, so that one call
-    /// waits for it and not each.
-    pub(crate) fn is_silent(&self, now: Instant, hop: &NextHop) -> bool {
+    /// Whether an address met a call with silence a short while ago, or asked to be left alone: the others are tried before
+    /// it, so that one call waits for it and not each.
+    pub(crate) fn is_avoided(&self, now: Instant, hop: &NextHop) -> bool {
         let mut silent = self.silent.iter();
         silent.any(|(have, until)| have == hop && *until > now)
     }
 
-    fn met_silence(&mut self, now: Instant, hop: &NextHop) {
+    fn avoid(&mut self, now: Instant, hop: &NextHop, time: Duration) {
         self.silent
             .retain(|(have, until)| *until > now && have != hop);
         if self.silent.len() < SILENT {
-            self.silent.push((*hop, now + AVOIDED));
+            self.silent.push((*hop, now + time.min(LONGEST)));
         }
     }
 
@@ -135,13 +137,20 @@ pub(crate) fn configure(cx: &mut Context) {
 pub(crate) fn suspect(cx: &mut Context, hop: &NextHop) {
     if matches!(hop, NextHop::Address { .. }) {
         let now = cx.now;
-        cx.health.met_silence(now, hop);
+        cx.health.avoid(now, hop, AVOIDED);
     }
     let mut states = cx.health.states.iter();
     let found = states.find(|(_, state)| state.hop == *hop && state.up && !state.asked);
     if let Some(id) = found.map(|(id, _)| *id) {
         cx.timers.set(TimerKey::Health(id), cx.now);
     }
+}
+
+/// An address has no room for calls and says when it may: others are tried first until then. RFC 3261 §21.5.4.
+pub(crate) fn overloaded(cx: &mut Context, hop: &NextHop, seconds: u32) {
+    let now = cx.now;
+    cx.health
+        .avoid(now, hop, Duration::from_secs(u64::from(seconds)));
 }
 
 /// It is time to ask.

@@ -264,6 +264,24 @@ impl Surroundings {
             .all(|(_, _, by_tcp)| by_tcp)
     }
 
+    /// Where the registrar or a trunk listens for a stream, by the host that one came from.
+    pub(crate) fn stream_of(
+        &self,
+        zone: ZoneId,
+        transport: Transport,
+        host: IpAddr,
+    ) -> Option<SocketAddr> {
+        let registrar = self.registrar().into_iter();
+        let registrar = registrar.map(|it| (it.zone, it.transport, &it.addresses));
+        let trunks = self.settings.trunks.iter();
+        let trunks = trunks.map(|it| (it.zone, it.transport, &it.addresses));
+        registrar
+            .chain(trunks)
+            .filter(|(at, by, _)| (*at, *by) == (zone, transport))
+            .find_map(|(.., addresses)| addresses.iter().find(|have| have.ip() == host))
+            .copied()
+    }
+
     /// Who a source is by zone and address.
     pub(crate) fn peer(&self, zone: ZoneId, address: IpAddr) -> Peer {
         if self.registrar().is_some_and(|registrar| {

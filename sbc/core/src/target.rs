@@ -253,7 +253,7 @@ pub(crate) fn find(
     let (health, now) = (&cx.health, cx.now);
     targets
         .make_contiguous()
-        .sort_by_key(|target| health.is_silent(now, &target.hop));
+        .sort_by_key(|target| health.is_avoided(now, &target.hop));
     let targets = admitted(cx, targets, (flow.zone, kbit, spared || way.emergency))?;
     Ok(Way {
         route: way.route,

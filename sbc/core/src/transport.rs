@@ -338,7 +338,7 @@ pub(crate) fn send(
     bytes: Vec<u8>,
 ) -> Result<(), Unreachable> {
     match *hop {
-        NextHop::Flow(flow) => send_by_flow(cx, flow, bytes),
+        NextHop::Flow(flow) => send_by_flow(cx, flow, client, bytes),
         NextHop::Address {
             zone,
             transport: Transport::Udp,
@@ -361,13 +361,18 @@ pub(crate) fn send(
             transport,
             peer,
         } => match cx.connections.to(zone, transport, peer) {
-            Some(flow) => send_by_flow(cx, flow, bytes),
+            Some(flow) => send_by_flow(cx, flow, client, bytes),
             None => send_by_new_connection(cx, zone, transport, peer, client, bytes),
         },
     }
 }
 
-fn send_by_flow(cx: &mut Context, flow: Flow, bytes: Vec<u8>) -> Result<(), Unreachable> {
+fn send_by_flow(
+    cx: &mut Context,
+    flow: Flow,
+    client: Option<u64>,
+    bytes: Vec<u8>,
+) -> Result<(), Unreachable> {
     match flow.connection {
         None => cx.emit(Output::Datagram {
             zone: flow.zone,
@@ -378,7 +383,23 @@ fn send_by_flow(cx: &mut Context, flow: Flow, bytes: Vec<u8>) -> Result<(), Unre
         Some(connection) if cx.connections.open.contains_key(&connection) => {
             cx.emit(Output::Stream { connection, bytes });
         }
-        Some(_) => return Err(Unreachable),
+        Some(_) => {
+            // RFC 3261 §18.2.2: the connection is gone, its far end is not, if it is one that the settings know.
+            let peer = cx
+                .surroundings
+                .stream_of(flow.zone, flow.transport, flow.peer.ip())
+                .ok_or(Unreachable)?;
+            return match cx.connections.to(flow.zone, flow.transport, peer) {
+                Some(Flow {
+                    connection: Some(connection),
+                    ..
+                }) => {
+                    cx.emit(Output::Stream { connection, bytes });
+                    Ok(())
+                }
+                _ => send_by_new_connection(cx, flow.zone, flow.transport, peer, client, bytes),
+            };
+        }
     }
     Ok(())
 }

@@ -405,7 +405,7 @@ impl Call {
             self.send_invite(cx);
             return;
         }
-        if initial && self.try_next(cx, status, response.is_some()) {
+        if initial && self.try_next(cx, status, response) {
             return;
         }
         self.exchange = None;
@@ -466,7 +466,8 @@ impl Call {
     }
 
     /// Go on with the next target if this failure is the target's own, not the callee's.
-    fn try_next(&mut self, cx: &mut Context, status: u16, spoke: bool) -> bool {
+    fn try_next(&mut self, cx: &mut Context, status: u16, response: Option<&Response>) -> bool {
+        let spoke = response.is_some();
         let hop = self.current_target().map(|target| target.hop);
         if let (false, 408 | 503, Some(hop)) = (spoke, status, hop) {
             health::suspect(cx, &hop);
@@ -476,7 +477,16 @@ impl Call {
         {
             // A carrier that refuses by one of its addresses is not asked by the others, but RFC 3263 §4.3 says that each
             // target of a name speaks for itself when it has no room. Phones speak for themselves.
-            if status != 503 || !cx.surroundings.is_by_name(failed) {
+            let alone = status == 503 && cx.surroundings.is_by_name(failed);
+            let later = response.and_then(|response| response.headers.retry_after());
+            if let (503, Some(later)) = (status, later) {
+                let others = self.targets.iter();
+                let others = others.filter(|target| !alone && target.peer == failed);
+                for hop in others.map(|target| target.hop).chain(hop) {
+                    health::overloaded(cx, &hop, later.seconds);
+                }
+            }
+            if !alone {
                 self.targets.retain(|target| target.peer != failed);
             }
         }

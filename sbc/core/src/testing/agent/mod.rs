@@ -56,6 +56,8 @@ pub(crate) struct Script {
     pub(crate) realm: String,
     /// `From` host of its calls.
     pub(crate) domain: String,
+    /// Retry-After of its refusals.
+    pub(crate) retry_after: Option<&'static str>,
     /// Resource-Priority of its calls.
     pub(crate) priority: Option<&'static str>,
 }
@@ -82,6 +84,7 @@ impl Default for Script {
             dislikes: None,
             realm: "lab.test".into(),
             domain: "lab.test".into(),
+            retry_after: None,
             priority: None,
         }
     }

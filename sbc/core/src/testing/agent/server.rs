@@ -290,6 +290,9 @@ impl Agent {
             self.dialogs[index].state = State::Talking;
         } else {
             self.dialogs[index].state = State::Failed(status);
+            if let Some(seconds) = self.script.retry_after {
+                response = response.with("Retry-After", seconds);
+            }
         }
         self.send_final(now, to, &invite, &response);
     }

@@ -271,6 +271,30 @@ fn what_was_asked_by_a_connection_fails_with_it() {
     assert_eq!(world.gauge("client_transactions"), 1, "the INVITE's, done");
 }
 
+#[test]
+fn what_is_for_a_carrier_whose_connection_has_gone_goes_by_a_new_one_and_a_phones_by_none() {
+    let asked = |world: &World| {
+        let counters = world.core.counters();
+        counters
+            .into_iter()
+            .find(|(name, _)| name == "broker_refusals_total{request=\"connect\"}")
+            .map_or(0, |(_, count)| count)
+    };
+    for (transport, expected) in [(Transport::Tcp, 1), (Transport::Udp, 0)] {
+        let mut settings = crate::testing::settings();
+        settings.trunks.truncate(1);
+        settings.trunks[0].transport = transport;
+        let mut world = World::with(113, settings);
+        let pbx = called_by_tcp(&mut world);
+        assert_eq!(world.calls().len(), 1);
+        let before = asked(&world);
+        world.input(Input::StreamClosed { connection: ONE });
+        hang_up(&mut world, pbx, 0);
+        world.run(seconds(1));
+        assert_eq!(asked(&world) - before, expected, "{transport:?}");
+    }
+}
+
 /// A call to a carrier that is reached over TLS, after it wrote to us by a connection of its own with `via`; gives what was
 /// written to that connection, and whether another was asked for.
 fn call_to_tls_trunk(seed: u64, via: &str) -> (String, bool) {

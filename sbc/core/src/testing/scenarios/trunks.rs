@@ -86,6 +86,25 @@ fn the_next_call_does_not_wait_for_a_trunk_that_was_silent_until_a_while_has_gon
 }
 
 #[test]
+fn a_trunk_that_says_when_it_has_room_again_is_tried_last_until_then() {
+    for (retry, expected) in [(Some("120"), 1), (None, 2)] {
+        let mut world = World::new(76);
+        let first = trunk1(&mut world);
+        world.agent(first).script.answer = Some((millis(50), 503));
+        world.agent(first).script.retry_after = retry;
+        trunk2(&mut world);
+        let pbx = call_out(&mut world);
+        world.run(seconds(3));
+        let call = world.act(pbx, |agent, now, gateway| {
+            agent.invite(now, gateway, "sip:+49301234567@192.0.2.1")
+        });
+        world.run(seconds(3));
+        assert_eq!(state(&mut world, pbx, call), State::Talking);
+        assert_eq!(world.agent(first).dialogs.len(), expected, "{retry:?}");
+    }
+}
+
+#[test]
 fn a_trunk_that_was_silent_is_tried_all_the_same_where_there_is_no_other() {
     let mut settings = crate::testing::settings();
     settings.trunks.truncate(1);

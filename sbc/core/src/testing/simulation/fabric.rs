@@ -1,5 +1,5 @@
 //! Two cores back to back, a peer behind each, and the network between all of them: it loses, doubles, delays and
-//! reorders by a seed. Time jumps from one event to the next.
+//! reorders by a seed. Between the cores it may be TCP, whose connections break in the middle of a message. Time jumps from one event to the next.
 
 use std::{
     collections::BTreeMap,
@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_proto::settings::{Settings, ZoneId};
+use broker_proto::settings::{Settings, Transport, ZoneId};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 
 use super::{
-    node::{Node, Reply},
+    node::{Node, Reply, Wanted},
     peer::Peer,
 };
 use crate::{
-    Input,
+    BrokerAnswer, ConnectionId, Input,
     testing::{epoch, settings},
 };
 
@@ -34,6 +34,18 @@ pub(super) const FAIR: Weather = Weather {
 };
 
 enum Event {
+    /// What comes to a node by a connection, in the order in which it was sent.
+    Stream(usize, ConnectionId, Piece),
+    /// A connection stands at the node that asked for it.
+    Connected(usize, BrokerAnswer),
+    /// And at the other.
+    Accepted {
+        node: usize,
+        connection: ConnectionId,
+        zone: ZoneId,
+        local: SocketAddr,
+        peer: SocketAddr,
+    },
     Datagram {
         from: SocketAddr,
         to: SocketAddr,
@@ -41,6 +53,14 @@ enum Event {
     },
     Reply(usize, Reply),
 }
+
+enum Piece {
+    Octets(Vec<u8>),
+    End,
+}
+
+/// One end of a connection between the cores.
+type End = (usize, ConnectionId);
 
 /// Everything.
 pub(super) struct Fabric {
@@ -52,6 +72,12 @@ pub(super) struct Fabric {
     pub(super) peers: [Peer; 2],
     queue: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
+    /// The other end of each, and when the last octets that are under way to this one arrive.
+    links: BTreeMap<End, (End, Instant)>,
+    connections: u64,
+    /// Of a thousand messages by a connection so many are its last, and may be lost or cut.
+    pub(super) breaks: u32,
+    pub(super) broken: u64,
     /// Peers transfer calls.
     pub(super) transfers: bool,
     /// Print every message: a seed is being replayed.
@@ -116,6 +142,8 @@ impl Fabric {
         // IPv4 or IPv6 behind each core, and between them.
         let family =
             |bit: u32| usize::from(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (60 + bit) & 1 == 1);
+        // A third of the scenarios has TCP between the cores.
+        let by_streams = seed % 3 == 1;
         let places = [PLACES[0][family(0)], PLACES[1][family(1)]];
         for (node, settings) in [&mut near, &mut far].into_iter().enumerate() {
             if let Some(registrar) = &mut settings.registrar {
@@ -124,6 +152,9 @@ impl Fabric {
             let between = PLACES[node][family(2)][2];
             for trunk in &mut settings.trunks {
                 trunk.addresses = vec![between.parse().unwrap()];
+                if by_streams {
+                    trunk.transport = Transport::Tcp;
+                }
             }
         }
         let now = epoch();
@@ -156,6 +187,10 @@ impl Fabric {
             ],
             queue: BTreeMap::new(),
             sequence: 0,
+            links: BTreeMap::new(),
+            connections: 0,
+            breaks: 0,
+            broken: 0,
             transfers: false,
             loud: false,
             datagrams: 0,
@@ -205,6 +240,26 @@ impl Fabric {
             match entry.remove() {
                 Event::Datagram { from, to, bytes } => self.arrive(from, to, &bytes),
                 Event::Reply(node, reply) => self.nodes[node].reply(now, reply),
+                Event::Connected(node, answer) => {
+                    self.nodes[node].input(now, Input::Broker(answer));
+                }
+                Event::Accepted {
+                    node,
+                    connection,
+                    zone,
+                    local,
+                    peer,
+                } => {
+                    let input = Input::StreamOpened {
+                        connection,
+                        zone,
+                        transport: Transport::Tcp,
+                        local,
+                        peer,
+                    };
+                    self.nodes[node].input(now, input);
+                }
+                Event::Stream(node, connection, piece) => self.stream(node, connection, &piece),
             }
             self.collect();
         }
@@ -215,6 +270,96 @@ impl Fabric {
             peer.tick(now);
         }
         self.collect();
+    }
+
+    fn stream(&mut self, node: usize, connection: ConnectionId, piece: &Piece) {
+        let now = self.now;
+        let input = match piece {
+            Piece::Octets(bytes) => {
+                if self.loud {
+                    self.print(self.peers[1 - node].at, self.peers[node].at, bytes);
+                }
+                Input::Stream { connection, bytes }
+            }
+            Piece::End => Input::StreamClosed { connection },
+        };
+        self.nodes[node].input(now, input);
+    }
+
+    /// A connection that a node wants: to the other core, or to nobody.
+    fn connect(&mut self, node: usize, wanted: &Wanted) {
+        let (id, zone, peer) = (wanted.id, wanted.zone, wanted.peer);
+        let other = 1 - node;
+        if self.nodes[other].zone_of(peer) != Some(zone) {
+            let reason = broker_proto::broker::Refusal::PeerRefused;
+            let answer = BrokerAnswer::Refused { id, reason };
+            return self.queue_in(Duration::from_millis(1), Event::Connected(node, answer));
+        }
+        let number = self.connections;
+        self.connections += 2;
+        let ends = [number, number + 1].map(ConnectionId);
+        let port = 40_000 + u16::try_from(number % 20_000).unwrap();
+        let local = SocketAddr::new(wanted.local.ip(), port);
+        let stands = self.now + Duration::from_millis(2);
+        self.links
+            .insert((node, ends[0]), ((other, ends[1]), stands));
+        self.links
+            .insert((other, ends[1]), ((node, ends[0]), stands));
+        let accepted = Event::Accepted {
+            node: other,
+            connection: ends[1],
+            zone,
+            local: peer,
+            peer: local,
+        };
+        self.queue_in(Duration::from_millis(1), accepted);
+        let answer = BrokerAnswer::Connected {
+            id,
+            connection: ends[0],
+            local,
+            peer,
+        };
+        self.queue_in(Duration::from_millis(2), Event::Connected(node, answer));
+    }
+
+    /// Octets go by a connection: whole or in two pieces, in order; or it breaks, and what was under way is cut.
+    fn write(&mut self, from: End, mut bytes: Vec<u8>) {
+        let Some((to, _)) = self.links.get(&from).copied() else {
+            return;
+        };
+        let breaks = self.roll(1000) < self.breaks;
+        if breaks {
+            let kept = self.roll(u32::try_from(bytes.len()).unwrap() + 1);
+            bytes.truncate(kept as usize);
+        }
+        let rest = match self.roll(4) {
+            0 => bytes.split_off(bytes.len() / 2),
+            _ => Vec::new(),
+        };
+        for piece in [bytes, rest] {
+            if !piece.is_empty() {
+                self.follow(from, to, Piece::Octets(piece));
+            }
+        }
+        if breaks {
+            self.broken += 1;
+            self.follow(from, to, Piece::End);
+            self.follow(to, from, Piece::End);
+            self.links.remove(&from);
+            self.links.remove(&to);
+        }
+    }
+
+    /// Something comes to an end after all that is under way to it.
+    fn follow(&mut self, from: End, to: End, piece: Piece) {
+        let delay = Duration::from_millis(u64::from(1 + self.roll(20)));
+        let Some((_, last)) = self.links.get_mut(&from) else {
+            return;
+        };
+        let at = (*last).max(self.now + delay);
+        *last = at;
+        let (node, connection) = to;
+        self.queue_in(at - self.now, Event::Stream(node, connection, piece));
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -268,6 +413,20 @@ impl Fabric {
         for index in 0..self.nodes.len() {
             for sent in std::mem::take(&mut self.nodes[index].sent) {
                 self.send(sent.from, sent.to, sent.bytes);
+            }
+            for wanted in std::mem::take(&mut self.nodes[index].wanted) {
+                self.connect(index, &wanted);
+            }
+            for (connection, bytes) in std::mem::take(&mut self.nodes[index].written) {
+                self.write((index, connection), bytes);
+            }
+            for connection in std::mem::take(&mut self.nodes[index].closed) {
+                let from = (index, connection);
+                if let Some((to, _)) = self.links.get(&from).copied() {
+                    self.follow(from, to, Piece::End);
+                    self.links.remove(&from);
+                    self.links.remove(&to);
+                }
             }
             for (after, reply) in std::mem::take(&mut self.nodes[index].replies) {
                 self.queue_in(after, Event::Reply(index, reply));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use broker_proto::{
+    RequestId,
     broker::{Family, LeaseId, Refusal, ToBroker},
     journal::{CallPhase, CallRecord, Record},
     settings::{Settings, Transport, ZoneId},
@@ -16,7 +17,7 @@ use sbc_media::relay::{
     Component, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
 };
 
-use crate::{BrokerAnswer, Core, Input, Output};
+use crate::{BrokerAnswer, ConnectionId, Core, Input, Output};
 
 /// What a node's surroundings do later.
 pub(super) enum Reply {
@@ -37,6 +38,14 @@ pub(super) struct Sent {
     pub(super) bytes: Vec<u8>,
 }
 
+/// A connection that a node wants.
+pub(super) struct Wanted {
+    pub(super) id: RequestId,
+    pub(super) zone: ZoneId,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
 /// One core.
 pub(super) struct Node {
     pub(super) core: Core,
@@ -49,13 +58,23 @@ pub(super) struct Node {
     /// Records of calls that ended.
     pub(super) ends: Vec<CallRecord>,
     pub(super) sent: Vec<Sent>,
+    /// Octets for connections, connections that it closes, and such that it wants.
+    pub(super) written: Vec<(ConnectionId, Vec<u8>)>,
+    pub(super) closed: Vec<ConnectionId>,
+    pub(super) wanted: Vec<Wanted>,
     pub(super) replies: Vec<(Duration, Reply)>,
     /// Refuse media sockets.
     pub(super) miserly: bool,
+    /// The other core is reached by TCP.
+    by_streams: bool,
 }
 
 impl Node {
     pub(super) fn new(settings: Settings, seed: [u8; 32], now: Instant) -> Self {
+        let by_streams = settings
+            .trunks
+            .iter()
+            .any(|it| it.transport == Transport::Tcp);
         let mut node = Self {
             core: Core::new(settings.clone(), seed, now, 1_700_000_000_000),
             settings,
@@ -65,8 +84,12 @@ impl Node {
             next_lease: 0,
             ends: Vec::new(),
             sent: Vec::new(),
+            written: Vec::new(),
+            closed: Vec::new(),
+            wanted: Vec::new(),
             replies: Vec::new(),
             miserly: false,
+            by_streams,
         };
         node.drain(now);
         node
@@ -143,11 +166,21 @@ impl Node {
 
     /// What is left that should not be.
     pub(super) fn left(&self) -> Vec<String> {
+        let gauges = self.core.gauges();
+        let mut gauges = gauges.iter();
+        let connections = gauges.find(|(name, _)| *name == "connections");
+        let connections = connections.map_or(0, |(_, value)| *value);
         let mut left: Vec<String> = self
             .core
             .gauges()
             .into_iter()
-            .filter(|(name, value)| *value > 0 && !name.starts_with("sources"))
+            .filter(|(name, value)| {
+                // The connection between the cores may stay.
+                let stays = name.starts_with("sources") || *name == "connections";
+                // It has a timer, at both ends of each.
+                let own = if *name == "timers" { connections } else { 0 };
+                *value > own && !stays
+            })
             .map(|(name, value)| format!("{name} is {value}"))
             .collect();
         if !self.leases.is_empty() {
@@ -180,6 +213,8 @@ impl Node {
                     to: peer,
                     bytes,
                 }),
+                Output::Stream { connection, bytes } => self.written.push((connection, bytes)),
+                Output::CloseStream { connection } => self.closed.push(connection),
                 Output::Broker(request) => self.broker(now, request),
                 Output::Media(command) => self.media(command),
                 Output::Journal(Record::Call(record)) if record.phase == CallPhase::End => {
@@ -263,6 +298,23 @@ impl Node {
                     "CloseMedia of a lost lease"
                 );
                 BrokerAnswer::Done { id }
+            }
+            ToBroker::Connect {
+                id,
+                zone,
+                transport: Transport::Tcp,
+                peer,
+            } if self.by_streams => {
+                let mut zones = self.settings.zones.iter();
+                let own = zones.find(|have| have.id == zone).expect("a zone");
+                let address = own.addresses[usize::from(peer.is_ipv6())];
+                let local = SocketAddr::new(address, 0);
+                return self.wanted.push(Wanted {
+                    id,
+                    zone,
+                    local,
+                    peer,
+                });
             }
             ToBroker::Connect { id, .. } => BrokerAnswer::Refused {
                 id,
