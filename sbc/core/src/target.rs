@@ -292,6 +292,7 @@ pub(crate) fn at_registrar(
         route: String::new(),
         targets: admitted(cx, targets, (from, kbit, false))?,
         failover: Vec::new(),
+        replaces: None,
     })
 }
 
