@@ -676,24 +676,6 @@ fn a_lost_question_is_asked_again_of_the_next_server_by_another_socket() {
 }
 
 #[test]
-fn an_answer_by_a_socket_that_was_given_up_is_not_heard() {
-    let mut house = House::new();
-    house.lend();
-    let (first, (_, question)) = house.sockets.first_key_value().unwrap();
-    let (first, question) = (*first, question.clone());
-    house.wait(Duration::from_secs(1));
-    let late = reply(&question, ResponseCode::NXDomain, Vec::new(), Vec::new());
-    let bytes = late.to_vec().unwrap();
-    let asked = house.questions;
-    house.input(Input::Answer {
-        connection: first,
-        bytes: &bytes,
-    });
-    assert_eq!(house.questions, asked);
-    assert_eq!(house.said("name-unresolved"), 0);
-}
-
-#[test]
 fn whoever_guesses_is_shut_out_after_a_few_tries() {
     let mut house = House::new();
     house.lend();

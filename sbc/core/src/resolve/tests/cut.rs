@@ -1,4 +1,4 @@
-//! Answers that did not fit into a datagram and come by a stream: RFC 7766.
+//! Answers that did not fit into a datagram and come by a stream (RFC 7766), and such as come too late.
 
 use super::*;
 use crate::resolve::message::OCTETS;
@@ -84,4 +84,22 @@ fn a_stream_that_says_too_much_or_nothing_or_closes_is_followed_by_the_next_serv
     assert!(!house.sockets.contains_key(&stream));
     house.serve(zone);
     assert_eq!(house.addresses(), FOUND);
+}
+
+#[test]
+fn an_answer_by_a_socket_that_was_given_up_is_not_heard() {
+    let mut house = House::new();
+    house.lend();
+    let (first, (_, question)) = house.sockets.first_key_value().unwrap();
+    let (first, question) = (*first, question.clone());
+    house.wait(Duration::from_secs(1));
+    let late = reply(&question, ResponseCode::NXDomain, Vec::new(), Vec::new());
+    let bytes = late.to_vec().unwrap();
+    let asked = house.questions;
+    house.input(Input::Answer {
+        connection: first,
+        bytes: &bytes,
+    });
+    assert_eq!(house.questions, asked);
+    assert_eq!(house.said("name-unresolved"), 0);
 }
