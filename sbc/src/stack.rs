@@ -45,6 +45,38 @@ pub enum Fault {
     TooLarge,
 }
 
+impl Fault {
+    /// A stable word for why a handshake failed; `None`: it was none of TLS.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&'static str> {
+        use rustls::{CertificateError, Error};
+        let error = match self {
+            Self::WebSocket(_) => return None,
+            Self::TooLarge => return Some("handshake-too-large"),
+            Self::Tls(error) => error,
+        };
+        Some(match error {
+            Error::NoCertificatesPresented => "no-certificate",
+            Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            ) => "certificate-expired",
+            Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            ) => "certificate-not-valid-yet",
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => "certificate-issuer",
+            Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => "certificate-name",
+            Error::InvalidCertificate(_) => "certificate",
+            Error::AlertReceived(_) => "refused-by-peer",
+            Error::PeerIncompatible(_) => "nothing-in-common",
+            Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "not-tls",
+            Error::InappropriateHandshakeMessage { .. } | Error::PeerMisbehaved(_) => "misbehaved",
+            _ => "other",
+        })
+    }
+}
+
 enum Tls {
     /// Of a client that has said nothing yet.
     Fresh(Arc<ServerConfig>),

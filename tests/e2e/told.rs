@@ -333,15 +333,22 @@ fn told_by_name(lab: &Lab) {
         let (text, dialog) = alice.invite("sip:1002@lab.test", gateway, media);
         ringing.push((text, dialog, pbx.expect_request("INVITE")));
     }
-    let (text, _) = alice.invite("sip:1002@lab.test", gateway, media);
+    let (invite, _) = alice.invite("sip:1002@lab.test", gateway, media);
     let refused = alice.expect_status(503);
-    alice.acknowledge_failure(&text, &refused);
+    alice.acknowledge_failure(&invite, &refused);
     let limit = event(lab, before, "limit", |_| true);
     assert_eq!(limit["fields"]["reason"], "calls-per-source", "{limit}");
     assert_eq!(limit["fields"]["remote"], "198.51.100.10:5060");
     let told = event(lab, before, "call-refused", |_| true);
     assert_eq!(told["fields"]["status"], "503");
     assert_eq!(told["fields"]["called"], "1002");
+    // It never was a call, and has its ladder all the same.
+    let id = told["fields"]["id"].as_str().unwrap();
+    let drawn = text(lab, &format!("/api/v1/calls/{id}/ladder?format=text"));
+    assert!(
+        drawn.contains("INVITE") && drawn.contains("refused: 503"),
+        "{drawn}"
+    );
     for (text, _, invite) in &ringing {
         pbx.respond(invite, "486 Busy Here", "b", "", "");
         let busy = alice.expect_status(486);

@@ -301,7 +301,9 @@ impl Core {
             });
             return;
         }
+        let id = self.cx.name_refused(request.headers.call_id.text());
         self.cx.event(&Event::CallRefused {
+            id,
             flow,
             calling: &target::dialled(&request.headers.from.uri),
             called: &target::dialled(&request.uri),

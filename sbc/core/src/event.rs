@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Event<'a> {
     /// A known peer's INVITE was refused before it became a call.
     CallRefused {
+        /// By which its ladder is asked for; `None`: none is kept.
+        id: Option<u64>,
         flow: &'a Flow,
         calling: &'a str,
         called: &'a str,
@@ -222,17 +224,21 @@ impl Event<'_> {
         let mut details = Vec::new();
         match *self {
             Self::CallRefused {
+                id,
                 calling,
                 called,
                 call_id,
                 status,
                 ..
-            } => details.extend([
-                ("calling", number(calling)),
-                ("called", number(called)),
-                ("call_id", call_id.to_owned()),
-                ("status", status.to_string()),
-            ]),
+            } => {
+                details.extend(id.map(|id| ("id", id.to_string())));
+                details.extend([
+                    ("calling", number(calling)),
+                    ("called", number(called)),
+                    ("call_id", call_id.to_owned()),
+                    ("status", status.to_string()),
+                ]);
+            }
             Self::Refused { method, status, .. } => details.extend([
                 ("method", method.to_owned()),
                 ("status", status.to_string()),

@@ -10,7 +10,7 @@ use std::{
 use broker_proto::{
     RequestId,
     broker::Refusal,
-    journal::Severity,
+    journal::{Record, Severity},
     keyholder::{FromKeyholder, ToKeyholder},
     settings::{Named, Settings, Transport, ZoneId},
 };
@@ -66,6 +66,11 @@ pub(super) struct Secure {
     asked: BTreeMap<u32, String>,
     last: u32,
     lines: u32,
+    /// Records of refused handshakes that may still be written in this second.
+    known_told: u32,
+    strangers_told: u32,
+    /// Refused handshakes by reason.
+    refused: BTreeMap<&'static str, u64>,
 }
 
 impl Secure {
@@ -81,6 +86,9 @@ impl Secure {
             asked: BTreeMap::new(),
             last: 0,
             lines: LINES,
+            known_told: LINES,
+            strangers_told: 1,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -95,6 +103,25 @@ impl Secure {
     /// Another second's worth of lines.
     pub(super) const fn refill(&mut self) {
         self.lines = LINES;
+        (self.known_told, self.strangers_told) = (LINES, 1);
+    }
+
+    /// Whether one more refused handshake may be told of in this second.
+    fn may_tell(&mut self, known: bool) -> bool {
+        let left = if known {
+            &mut self.known_told
+        } else {
+            &mut self.strangers_told
+        };
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
+    }
+
+    /// Refused handshakes by reason.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let refused = self.refused.iter();
+        refused.map(|(reason, count)| (format!("tls_refused_total{{reason=\"{reason}\"}}"), *count))
     }
 
     fn may_log(&mut self) -> bool {
@@ -282,6 +309,7 @@ impl<E: Engine> Shell<E> {
                 Fault::WebSocket(_) => self.counters.websockets_refused += 1,
                 Fault::Tls(_) | Fault::TooLarge => self.counters.handshakes_failed += 1,
             }
+            self.tls_refused(id, &fault, peer);
             if self.secure.may_log() {
                 let fields = [("reason", fault.to_string()), ("remote", peer.to_string())];
                 log(Severity::Notice, "connection-broken", &fields);
@@ -295,6 +323,55 @@ impl<E: Engine> Shell<E> {
             connection.close();
         }
         open
+    }
+
+    /// A handshake failed: counted by reason, and told as far as a flood of them leaves room, a known peer's apart from those
+    /// of strangers.
+    fn tls_refused(&mut self, id: ConnectionId, fault: &Fault, peer: SocketAddr) {
+        let Some(reason) = fault.reason() else {
+            return;
+        };
+        let origin = self
+            .connections
+            .get(&id)
+            .and_then(|one| one.origin.as_ref());
+        let (zone, ours) = match origin {
+            Some(Origin::Accepted { zone, .. }) => (Some(*zone), false),
+            Some(Origin::Asked { .. }) => (None, true),
+            // It stood already.
+            None => return,
+        };
+        let count = self.secure.refused.entry(reason).or_default();
+        *count = count.saturating_add(1);
+        let known = ours || zone.is_some_and(|zone| self.secure.is_peer(zone, peer.ip()));
+        if !self.secure.may_tell(known) {
+            return;
+        }
+        let zones = self
+            .secure
+            .settings
+            .iter()
+            .flat_map(|settings| &settings.zones);
+        let name = zone.and_then(|zone| zones.into_iter().find(|have| have.id == zone));
+        let mut fields = vec![
+            ("reason".to_owned(), reason.to_owned()),
+            (
+                "detail".to_owned(),
+                fault.to_string().chars().take(200).collect(),
+            ),
+            ("remote".to_owned(), peer.to_string()),
+            ("by".to_owned(), if ours { "us" } else { "them" }.to_owned()),
+        ];
+        fields.extend(name.map(|zone| ("zone".to_owned(), zone.name.clone())));
+        self.append(Record::Event {
+            severity: if known {
+                Severity::Warning
+            } else {
+                Severity::Notice
+            },
+            code: "tls-refused".to_owned(),
+            fields,
+        });
     }
 
     /// Our first words on a connection that we made.

@@ -311,6 +311,7 @@ impl<E: Engine> Shell<E> {
             .map(Engine::counters)
             .unwrap_or_default();
         counts.extend(counters::totals(&self.pool.counters()));
+        counts.extend(self.secure.refusals());
         counts.extend(
             [
                 ("sip_datagrams_unsent_total", own.datagrams_unsent),
@@ -530,7 +531,7 @@ impl<E: Engine> Shell<E> {
         }
     }
 
-    fn append(&mut self, record: Record) {
+    pub(super) fn append(&mut self, record: Record) {
         let sent = self
             .peers
             .journal

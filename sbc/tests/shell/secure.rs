@@ -12,6 +12,7 @@ use broker_proto::{
     RequestId, Role,
     broker::{FromBroker, ToBroker},
     control::ChannelKind,
+    journal::{Record, ToJournal},
     keyholder::FromKeyholder,
     settings::{Listener, PeerTls, Settings, Transport, Trunk, TrunkPolicy, ZoneId},
 };
@@ -347,6 +348,9 @@ fn a_trunk_must_show_its_own_certificate_and_a_live_one() {
             assert_eq!(says(&mut client, b"hello").unwrap(), b"hello");
         }
     }
+    let journal = scene
+        .house
+        .peer(broker_proto::Role::Journal, ChannelKind::Journal);
     for version in [&TLS13, &TLS12] {
         let attempt = |shown: Option<&Certified>| {
             let mut client = scene.handshake(Transport::Tls, "a.example", version, shown)?;
@@ -366,6 +370,34 @@ fn a_trunk_must_show_its_own_certificate_and_a_live_one() {
         assert_eq!(attempt(Some(&own)).unwrap(), b"hello");
     }
     assert_eq!(scene.house.counter("tls_handshakes_failed_total"), 8);
+    // Why, to whoever looks: in the metrics, and in the events of a peer that is known.
+    for reason in [
+        "certificate-issuer",
+        "certificate-expired",
+        "certificate-name",
+        "no-certificate",
+    ] {
+        let name = format!("tls_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(scene.house.counter(&name), 2, "{reason}");
+    }
+    for version in 0..2 {
+        for reason in [
+            "certificate-issuer",
+            "certificate-expired",
+            "certificate-name",
+            "no-certificate",
+        ] {
+            let ToJournal::Append(Record::Event { code, fields, .. }) =
+                journal.receive::<ToJournal>().unwrap().0
+            else {
+                panic!("an event")
+            };
+            assert_eq!(code, "tls-refused");
+            let field = |name: &str| fields.iter().find(|(have, _)| have == name).cloned();
+            assert_eq!(field("reason").unwrap().1, reason, "{version} {fields:?}");
+            assert_eq!(field("by").unwrap().1, "them");
+        }
+    }
 }
 
 #[test]

@@ -195,6 +195,10 @@ fn cut(mut text: String, most: usize) -> String {
         text.truncate(end);
         text.push('…');
     }
+    // What is counted is what is held: a large message leaves no large buffer behind.
+    if text.capacity() > text.len().saturating_add(text.len() / 4) {
+        text.shrink_to_fit();
+    }
     text
 }
 
@@ -237,6 +241,18 @@ impl Context {
         if let Some(serial) = serial {
             self.keep(serial, LadderKind::Sent, Some(way), text);
         }
+    }
+
+    /// The number by which the ladder of a call is asked for that was refused before it became one: the same for all that
+    /// have its Call-ID. `None`: nothing of it is kept.
+    pub(crate) fn name_refused(&mut self, call_id: &str) -> Option<u64> {
+        let serial = self.traces.by_call_id.get(call_id)?;
+        if let Some(call) = self.traces.traces.get(serial)?.call {
+            return Some(call);
+        }
+        let number = self.next_number();
+        self.traces.belongs(call_id, number);
+        Some(number)
     }
 
     /// Something was decided about the call that a request of that Call-ID makes or belongs to.

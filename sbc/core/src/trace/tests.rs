@@ -306,3 +306,15 @@ fn the_collector_sees_both_ways_once_its_socket_is_lent_and_no_secret() {
     core.handle(later, Input::Settings(Box::new(settings)));
     assert!(outputs(&mut core).contains(&Output::CloseStream { connection }));
 }
+
+#[test]
+fn a_step_holds_no_more_memory_than_it_shows() {
+    let mut large = String::with_capacity(65_536);
+    large.push_str(&"x".repeat(60_000));
+    let kept = super::cut(large, super::TEXT);
+    assert!(kept.len() <= super::TEXT + 3);
+    assert!(kept.capacity() <= super::TEXT * 2, "{}", kept.capacity());
+    let mut small = String::with_capacity(4_096);
+    small.push_str("OPTIONS sip:a SIP/2.0");
+    assert!(super::cut(small, super::TEXT).capacity() < 64);
+}

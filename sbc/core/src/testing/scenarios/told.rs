@@ -191,6 +191,18 @@ fn a_limit_names_whose_it_is_and_the_refused_call_is_told_too() {
     // What was dialled behind a number is nobody's business.
     assert_eq!(value(&refused[0], "called"), "+49305551001,[hidden]");
     assert!(!format!("{:?} {:?}", world.events, world.log).contains("987654"));
+    // Each has its ladder, under a number that no call has.
+    for one in &refused {
+        let id: u64 = value(one, "id").parse().unwrap();
+        let (steps, more) = world.core.ladder(id, 0).expect("a ladder");
+        let texts: Vec<&str> = steps.iter().map(|step| step.text.as_str()).collect();
+        assert!(!more && texts[0].starts_with("INVITE "), "{texts:?}");
+        let decided = texts.iter().position(|text| text.starts_with("refused: "));
+        let answered = texts.iter().position(|text| text.starts_with("SIP/2.0 "));
+        assert!(decided.is_some() && answered.is_some(), "{texts:?}");
+        assert!(world.attempts.iter().all(|record| record.id != id));
+    }
+    assert_ne!(value(&refused[0], "id"), value(&refused[1], "id"));
 }
 
 #[test]
