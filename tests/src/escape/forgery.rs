@@ -92,7 +92,6 @@ fn answers_of(channel: &Channel, patience_ms: u8) -> u8 {
                         | FromBroker::LeaseEnded { .. }
                         | FromBroker::Settings(_),
                     ) => {}
-                    Ok(FromBroker::Bindings { bindings, .. }) if bindings.is_empty() => {}
                     _ => return WORKED,
                 }
             }
@@ -501,22 +500,43 @@ fn forged_bindings(channel: &Channel) -> u8 {
             return REFUSED;
         }
     }
-    drain(channel);
     let asked = ToBroker::RecallBindings {
         id: ID,
         after: None,
     };
-    pour(channel, requests([asked]), &[])
+    for message in requests([asked]) {
+        if channel.send(&message, &[]).is_err() {
+            return REFUSED;
+        }
+    }
+    left(channel)
 }
 
-/// Lets pass what was answered.
-fn drain(channel: &Channel) {
+/// Whether the firewall has a binding to give back; what it said before is passed over.
+fn left(channel: &Channel) -> u8 {
     let mut buffer = vec![0; MAX_MESSAGE];
-    let readable = || {
-        let waits = PollFd::new(channel.as_fd(), PollFlags::POLLIN);
-        poll(&mut [waits], 200_u8).unwrap_or(0) > 0
-    };
-    while readable() && channel.recv(&mut buffer).is_ok() {}
+    loop {
+        match channel.recv(&mut buffer) {
+            Ok(received) => {
+                let bytes = buffer.get(..received.length).unwrap_or_default();
+                match decode::<FromBroker>(bytes) {
+                    Ok(FromBroker::Bindings { bindings, .. }) if bindings.is_empty() => {
+                        return REFUSED;
+                    }
+                    Ok(FromBroker::Bindings { .. }) => return WORKED,
+                    _ => {}
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let readable = PollFd::new(channel.as_fd(), PollFlags::POLLIN);
+                if poll(&mut [readable], 5_000_u16).unwrap_or(0) == 0 {
+                    return REFUSED;
+                }
+            }
+            // The firewall has hung up on us: as it should.
+            Err(_) => return REFUSED,
+        }
+    }
 }
 
 /// Grants are what a flood is about; that it does not starve others is the supervisor's question.
