@@ -112,6 +112,18 @@ impl Dispatch {
         Ok(incoming)
     }
 
+    /// Lets neighbours write for `time_ms` without being woken by each of them; a word of init ends the pause.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn pause(&self, time_ms: u16) -> io::Result<()> {
+        let mut control = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut control, PollTimeout::from(time_ms)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn drain_control(&mut self, incoming: &mut Vec<Incoming>) -> io::Result<()> {
         for _ in 0..BATCH {
             let received = match self.control.recv(&mut self.buffer) {
@@ -190,6 +202,27 @@ mod tests {
             );
         }
         assert_eq!(dispatch.peers.len(), 1);
+    }
+
+    #[test]
+    fn a_word_of_init_ends_a_pause_and_one_of_a_neighbour_does_not() {
+        let (init, child) = Channel::pair().unwrap();
+        let mut dispatch = Dispatch::new(child);
+        let (near, far) = Channel::pair().unwrap();
+        let peer = ToChild::Peer {
+            role: Role::Sbc,
+            channel: ChannelKind::Journal,
+        };
+        init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
+        assert!(dispatch.wait(Some(1000)).unwrap().is_empty());
+        near.send(b"one", &[]).unwrap();
+        let before = std::time::Instant::now();
+        dispatch.pause(20).unwrap();
+        assert!(before.elapsed() >= std::time::Duration::from_millis(20));
+        assert_eq!(dispatch.wait(Some(1000)).unwrap().len(), 1);
+        init.send(&encode(&ToChild::Stop).unwrap(), &[]).unwrap();
+        dispatch.pause(u16::MAX).unwrap();
+        assert_eq!(dispatch.wait(Some(1000)).unwrap().len(), 1);
     }
 
     #[test]

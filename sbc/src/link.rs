@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use broker_proto::{MAX_MESSAGE, decode, encode};
+use broker_proto::{MAX_MESSAGE, Packet, decode, decode_together, encode};
 use sandbox::channel::Channel;
 use tokio::io::unix::AsyncFd;
 
@@ -69,7 +69,18 @@ impl Link {
     /// # Errors
     /// `Full` when too many wait, `Io` when the far end is gone, `Protocol` for a message that is too long.
     pub fn send<T: serde::Serialize>(&self, message: &T) -> Result<(), LinkError> {
-        let bytes = encode(message)?;
+        self.post(encode(message)?)
+    }
+
+    /// The same for several messages in one packet.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; then none of them was taken.
+    pub fn send_together(&self, packet: Packet) -> Result<(), LinkError> {
+        self.post(packet.into_bytes())
+    }
+
+    fn post(&self, bytes: Vec<u8>) -> Result<(), LinkError> {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.messages.is_empty() {
             match self.channel.get_ref().send(&bytes, &[]) {
@@ -135,14 +146,35 @@ impl Link {
         &self,
         buffer: &mut [u8; MAX_MESSAGE],
     ) -> Result<(T, Vec<OwnedFd>), LinkError> {
+        let (length, descriptors) = self.packet(buffer).await?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        Ok((decode(bytes)?, descriptors))
+    }
+
+    /// The same for a packet of one or more messages, at least one.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub async fn receive_together<T: serde::de::DeserializeOwned>(
+        &self,
+        buffer: &mut [u8; MAX_MESSAGE],
+    ) -> Result<(Vec<T>, Vec<OwnedFd>), LinkError> {
+        let (length, descriptors) = self.packet(buffer).await?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        Ok((decode_together(bytes)?, descriptors))
+    }
+
+    async fn packet(
+        &self,
+        buffer: &mut [u8; MAX_MESSAGE],
+    ) -> Result<(usize, Vec<OwnedFd>), LinkError> {
         loop {
             let mut ready = self.channel.readable().await?;
             let Ok(received) = ready.try_io(|watched| watched.get_ref().recv(buffer)) else {
                 continue;
             };
             let received = received?;
-            let bytes = buffer.get(..received.length).unwrap_or_default();
-            return Ok((decode(bytes)?, received.descriptors));
+            return Ok((received.length, received.descriptors));
         }
     }
 }

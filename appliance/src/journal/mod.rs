@@ -39,6 +39,9 @@ const CALLS: Rate = Rate {
     per_second: 1_500.0,
     burst: 6_000.0,
 };
+/// What comes within this time is written and made to last together. Until then it lies in the channels, which no death
+/// of its writer empties.
+const PAUSE_MS: u16 = 10;
 /// Looks for messages after init's word to stop, at most.
 const LAST_ROUNDS: usize = 64;
 
@@ -260,6 +263,7 @@ pub fn serve(
         if stop {
             break;
         }
+        dispatch.pause(PAUSE_MS)?;
     }
     // What was said before init's word may still be on its way through the other channels.
     for _ in 0..LAST_ROUNDS {

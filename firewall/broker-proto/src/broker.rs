@@ -185,6 +185,26 @@ pub enum ToBroker {
     },
 }
 
+impl ToBroker {
+    /// The number that pairs a request with its answer; `Health` has none.
+    #[must_use]
+    pub const fn id(&self) -> Option<RequestId> {
+        match self {
+            Self::Listen { id, .. }
+            | Self::OpenMedia { id, .. }
+            | Self::LatchMedia { id, .. }
+            | Self::RenewMedia { id, .. }
+            | Self::CloseMedia { id, .. }
+            | Self::AdoptMedia { id, .. }
+            | Self::Connect { id, .. }
+            | Self::KeepBindings { id, .. }
+            | Self::RecallBindings { id, .. }
+            | Self::Ban { id, .. } => Some(*id),
+            Self::Health { .. } => None,
+        }
+    }
+}
+
 /// Answers and events from the firewall. Descriptors come in the order in which the addresses stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromBroker {
@@ -256,6 +276,24 @@ pub enum FromBroker {
         /// Which.
         lease: LeaseId,
     },
+}
+
+impl FromBroker {
+    /// How many descriptors belong to it, if it may share a packet with others; `None`: it travels alone, and whatever lies
+    /// beside it is its.
+    #[must_use]
+    pub const fn descriptors(&self) -> Option<usize> {
+        match self {
+            Self::MediaOpened { rtcp: None, .. } => Some(1),
+            Self::MediaOpened { .. } => Some(2),
+            Self::Done { .. } | Self::Refused { .. } | Self::LeaseEnded { .. } => Some(0),
+            Self::Settings(_)
+            | Self::Listening { .. }
+            | Self::Accepted { .. }
+            | Self::Bindings { .. }
+            | Self::Connected { .. } => None,
+        }
+    }
 }
 
 /// Why the firewall refused. Each is also a counter and a log line.

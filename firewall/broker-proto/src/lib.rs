@@ -1,7 +1,7 @@
 //! The messages between the processes of the house: types and their bytes, no behaviour.
 //!
-//! Every pair of processes talks over one `SOCK_SEQPACKET` socket pair; one packet is one message, descriptors travel
-//! beside it by `SCM_RIGHTS`. Each direction of each pair has an enum of its own, so a message that runs the wrong way
+//! Every pair of processes talks over one `SOCK_SEQPACKET` socket pair; one packet is one message (on the broker's channel
+//! several, see `wire`), descriptors travel beside it by `SCM_RIGHTS`. Each direction of each pair has an enum of its own, so a message that runs the wrong way
 //! cannot be expressed, and the receiver refuses whatever does not decode to the last byte.
 //!
 //! | module | between | opened by |
@@ -36,7 +36,9 @@ pub mod settings;
 pub mod status;
 mod wire;
 
-pub use wire::{MAX_MESSAGE, PROTOCOL_VERSION, ProtocolError, decode, encode};
+pub use wire::{
+    MAX_MESSAGE, MAX_TOGETHER, PROTOCOL_VERSION, Packet, ProtocolError, decode, decode_together, encode,
+};
 
 use serde::{Deserialize, Serialize};
 

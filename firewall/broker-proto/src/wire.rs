@@ -1,4 +1,6 @@
-//! Bytes of a message: one version octet, then the postcard encoding of exactly one value. Used by every channel.
+//! Bytes of a packet: one version octet, then the postcard encoding of exactly one value. Used by every channel; on the
+//! broker's, values that one turn brought about may follow each other in a packet, since to wake a process costs more than
+//! to read a message.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -7,6 +9,9 @@ pub const PROTOCOL_VERSION: u8 = 1;
 
 /// Largest message in octets, version octet included. A receiver's buffer has this size.
 pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Messages in one packet at most.
+pub const MAX_TOGETHER: usize = 16;
 
 /// Why bytes are no message (the sender's fault) or a value cannot be sent (ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +28,9 @@ pub enum ProtocolError {
     /// The body is not an encoding of the expected type.
     #[error("malformed message")]
     Malformed,
+    /// More than [`MAX_TOGETHER`] messages.
+    #[error("too many messages in one packet")]
+    TooMany,
     /// Octets follow the value.
     #[error("{0} octets after the message")]
     TrailingOctets(usize),
@@ -59,6 +67,73 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProtocolError> {
         Ok(value)
     } else {
         Err(ProtocolError::TrailingOctets(rest.len()))
+    }
+}
+
+/// A packet that grows message by message.
+#[derive(Debug, Default)]
+pub struct Packet {
+    bytes: Vec<u8>,
+    messages: usize,
+}
+
+impl Packet {
+    /// Puts `message` behind the others, if the packet then has at most [`MAX_TOGETHER`] messages and `octets` octets; a
+    /// first message always goes in, up to [`MAX_MESSAGE`]. `false`: it is not in, and goes into the next packet.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn push<T: Serialize>(&mut self, message: &T, octets: usize) -> Result<bool, ProtocolError> {
+        if self.messages == 0 {
+            self.bytes = encode(message)?;
+            self.messages = 1;
+            return Ok(true);
+        }
+        let before = self.bytes.len();
+        let grown = postcard::to_extend(message, std::mem::take(&mut self.bytes));
+        self.bytes = grown.map_err(|_| ProtocolError::Malformed)?;
+        let fits = self.messages < MAX_TOGETHER && self.bytes.len() <= octets.min(MAX_MESSAGE);
+        if fits {
+            self.messages += 1;
+        } else {
+            self.bytes.truncate(before);
+        }
+        Ok(fits)
+    }
+
+    /// Its bytes; nothing, if no message went in.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// The values that `bytes` hold one behind the other, at least one and at most [`MAX_TOGETHER`], to the last octet.
+///
+/// # Errors
+/// As [`decode`], and `TooMany`; then none of them counts.
+pub fn decode_together<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, ProtocolError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(ProtocolError::TooLong(bytes.len()));
+    }
+    let (&version, mut rest) = bytes.split_first().ok_or(ProtocolError::Empty)?;
+    if version != PROTOCOL_VERSION {
+        return Err(ProtocolError::Version(version));
+    }
+    let mut values = Vec::with_capacity(1);
+    loop {
+        let before = rest.len();
+        let (value, behind) =
+            postcard::take_from_bytes(rest).map_err(|_| ProtocolError::Malformed)?;
+        values.push(value);
+        if behind.is_empty() {
+            return Ok(values);
+        }
+        // A value of no octets would never end.
+        if values.len() >= MAX_TOGETHER || behind.len() == before {
+            return Err(ProtocolError::TooMany);
+        }
+        rest = behind;
     }
 }
 
@@ -111,11 +186,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn messages_of_one_packet_come_out_in_order_and_one_too_many_goes_into_the_next() {
+        let health = |sequence| ToBroker::Health { sequence };
+        let mut packet = Packet::default();
+        for sequence in 0..MAX_TOGETHER as u64 {
+            assert_eq!(packet.push(&health(sequence), 1000), Ok(true));
+        }
+        assert_eq!(packet.push(&health(99), 1000), Ok(false));
+        let mut bytes = packet.into_bytes();
+        let expected: Vec<_> = (0..MAX_TOGETHER as u64).map(health).collect();
+        assert_eq!(decode_together::<ToBroker>(&bytes), Ok(expected));
+        assert!(decode::<ToBroker>(&bytes).is_err(), "elsewhere one message is a packet");
+        bytes.extend(&encode(&health(1)).unwrap()[1..]);
+        assert_eq!(decode_together::<ToBroker>(&bytes), Err(ProtocolError::TooMany));
+    }
+
+    #[test]
+    fn a_packet_is_not_longer_than_it_may_be_and_nothing_cut_counts() {
+        let ban = ToBroker::Ban {
+            id: crate::RequestId(1),
+            key: crate::broker::BanKey::Host("192.0.2.1".parse().unwrap()),
+            scope: crate::broker::BanScope::Signalling,
+            seconds: 60,
+            reason: "scanner".repeat(10),
+        };
+        let mut packet = Packet::default();
+        assert_eq!(packet.push(&ban, 10), Ok(true), "the first one is in whatever its length");
+        assert_eq!(packet.push(&ban, 100), Ok(false));
+        assert_eq!(packet.push(&ban, 1000), Ok(true));
+        let bytes = packet.into_bytes();
+        assert_eq!(decode_together::<ToBroker>(&bytes).unwrap().len(), 2);
+        let one = encode(&ban).unwrap().len();
+        for length in (0..bytes.len()).filter(|length| *length != one) {
+            assert!(decode_together::<ToBroker>(&bytes[..length]).is_err(), "{length} octets");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
             let _ = decode::<ToBroker>(&bytes);
             let _ = decode::<FromBroker>(&bytes);
+            let _ = decode_together::<ToBroker>(&bytes);
+            let _ = decode_together::<FromBroker>(&bytes);
             let _ = decode::<crate::journal::ToJournal>(&bytes);
             let _ = decode::<crate::keyholder::ToKeyholder>(&bytes);
             let _ = decode::<crate::status::ToStatus>(&bytes);

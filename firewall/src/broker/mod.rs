@@ -63,7 +63,7 @@ use self::{
     listener::Listeners,
     liveness::{Liveness, Step},
     permissions::Permissions,
-    rights::{buckets, id, may_ask},
+    rights::{buckets, may_ask},
 };
 use crate::{
     netlink::{Change, Element, elements::describe},
@@ -307,7 +307,7 @@ impl<K: Kernel> Broker<K> {
                     _ => ban::sanitise(&format!("{request:?}")),
                 };
                 self.ledger.refused(now, role, what, reason, detail);
-                if let Some(id) = id(request) {
+                if let Some(id) = request.id() {
                     self.send(role, FromBroker::Refused { id, reason });
                 }
             }

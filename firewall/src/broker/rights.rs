@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use broker_proto::{RequestId, Role, broker::ToBroker};
+use broker_proto::{Role, broker::ToBroker};
 
 use super::{bucket::Bucket, permissions::Bounds};
 
@@ -53,23 +53,6 @@ pub(super) fn buckets(now: Instant, bounds: &Bounds) -> (BTreeMap<&'static str, 
         .into_iter()
         .map(|(kind, per_second, burst)| (kind, Bucket::new(now, per_second, burst)));
     (each.collect(), Bucket::new(now, per_second, burst))
-}
-
-/// The number that pairs a request with its answer; `Health` has none.
-pub(super) const fn id(request: &ToBroker) -> Option<RequestId> {
-    match request {
-        ToBroker::Listen { id, .. }
-        | ToBroker::OpenMedia { id, .. }
-        | ToBroker::LatchMedia { id, .. }
-        | ToBroker::RenewMedia { id, .. }
-        | ToBroker::CloseMedia { id, .. }
-        | ToBroker::AdoptMedia { id, .. }
-        | ToBroker::Connect { id, .. }
-        | ToBroker::KeepBindings { id, .. }
-        | ToBroker::RecallBindings { id, .. }
-        | ToBroker::Ban { id, .. } => Some(*id),
-        ToBroker::Health { .. } => None,
-    }
 }
 
 #[cfg(test)]

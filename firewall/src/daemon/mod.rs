@@ -11,6 +11,7 @@
 //! | [`commit`] | the thread that loads rulesets |
 //! | [`drops`] | refused packets |
 //! | [`network_test`] | echo requests to the configured hosts |
+//! | [`post`] | answers that leave together |
 //! | [`privilege`] | what is kept of root's rights |
 //! | [`status`] | answers to management |
 //! | [`watch`] | what the loop waits for |
@@ -18,6 +19,7 @@
 pub mod commit;
 mod drops;
 pub mod network_test;
+mod post;
 pub mod privilege;
 mod status;
 mod watch;
@@ -30,10 +32,10 @@ use std::{
 };
 
 use broker_proto::{
-    MAX_MESSAGE, Role,
-    broker::{FromBroker, ToBroker},
+    MAX_MESSAGE, Packet, Role,
+    broker::ToBroker,
     control::{ChannelKind, FromChild, ToChild},
-    decode, encode,
+    decode, decode_together, encode,
     journal::{Record, Severity, ToJournal},
 };
 use rand::TryRngCore;
@@ -43,6 +45,7 @@ use self::{
     commit::{Committer, Outcome, Ruleset},
     drops::Drops,
     network_test::{NetworkTest, TestZone},
+    post::Post,
     watch::{Event, Source, Watch},
 };
 use crate::broker::{Broker, Interest, Output, Token, linux::Linux};
@@ -339,23 +342,24 @@ impl Daemon {
                     .malformed(now, role, "a request of such a length");
                 return self.condemn(now, role);
             }
-            match decode(bytes) {
-                Ok(request)
-                    if received.descriptors.is_empty()
-                        || matches!(request, ToBroker::AdoptMedia { .. }) =>
-                {
-                    self.broker
-                        .request_with(now, role, &request, received.descriptors);
-                }
-                Ok(_) => {
-                    self.broker
-                        .malformed(now, role, "descriptors beside a request");
-                    return self.condemn(now, role);
-                }
+            let requests = match decode_together::<ToBroker>(bytes) {
+                Ok(requests) => requests,
                 Err(error) => {
                     self.broker.malformed(now, role, &error.to_string());
                     return self.condemn(now, role);
                 }
+            };
+            if received.descriptors.is_empty() {
+                for request in &requests {
+                    self.broker.request(now, role, request);
+                }
+            } else if let [request @ ToBroker::AdoptMedia { .. }] = &requests[..] {
+                self.broker
+                    .request_with(now, role, request, received.descriptors);
+            } else {
+                self.broker
+                    .malformed(now, role, "descriptors beside a request");
+                return self.condemn(now, role);
             }
             self.drain(now);
         }
@@ -429,8 +433,9 @@ impl Daemon {
         }
     }
 
-    /// Does what the broker wants done.
+    /// Does what the broker wants done. Answers to the same process go out together.
     fn drain(&mut self, now: Instant) {
+        let mut post = Post::default();
         while let Some(output) = self.broker.poll() {
             match output {
                 Output::Send {
@@ -438,17 +443,10 @@ impl Daemon {
                     message,
                     sockets,
                 } => {
-                    let Err(error) = self.send(role, &message, &sockets) else {
-                        continue;
-                    };
-                    self.broker.undelivered(role);
-                    // A connection that finds no reader is closed; anything else that can not be told is the end.
-                    let minor = matches!(message, FromBroker::Accepted { .. })
-                        || error.kind() == io::ErrorKind::BrokenPipe
-                        || error.kind() == io::ErrorKind::NotConnected;
-                    if !minor {
-                        tracing::error!(%role, %error, "it does not read its answers");
-                        self.condemn(now, role);
+                    if let Some((message, sockets)) = post.put(role, message, sockets) {
+                        self.deliver(now, std::mem::take(&mut post));
+                        // An empty one takes whatever comes.
+                        let _ = post.put(role, message, sockets);
                     }
                 }
                 Output::Watch {
@@ -471,18 +469,36 @@ impl Daemon {
                 Output::Silent(role) => self.tell_init(&FromChild::Silent { role }),
             }
         }
+        self.deliver(now, post);
     }
 
-    fn send(
-        &self,
-        role: Role,
-        message: &FromBroker,
-        sockets: &[std::rc::Rc<OwnedFd>],
-    ) -> io::Result<()> {
+    fn deliver(&mut self, now: Instant, post: Post) {
+        let Some(role) = post.role else { return };
+        let accepted = post.is_accepted();
+        let Err(error) = self.send(role, post) else {
+            return;
+        };
+        self.broker.undelivered(role);
+        // A connection that finds no reader is closed; anything else that can not be told is the end.
+        let minor = accepted
+            || error.kind() == io::ErrorKind::BrokenPipe
+            || error.kind() == io::ErrorKind::NotConnected;
+        if !minor {
+            tracing::error!(%role, %error, "it does not read its answers");
+            self.condemn(now, role);
+        }
+    }
+
+    fn send(&self, role: Role, post: Post) -> io::Result<()> {
         let channel = self.askers.get(&role).ok_or(io::ErrorKind::NotConnected)?;
-        let bytes = encode(message).map_err(io::Error::other)?;
-        let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-        channel.send(&bytes, &descriptors)
+        let mut packet = Packet::default();
+        for message in &post.messages {
+            packet
+                .push(message, MAX_MESSAGE)
+                .map_err(io::Error::other)?;
+        }
+        let descriptors: Vec<_> = post.sockets.iter().map(|socket| socket.as_fd()).collect();
+        channel.send(&packet.into_bytes(), &descriptors)
     }
 
     fn tell_init(&self, message: &FromChild) {

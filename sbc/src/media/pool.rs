@@ -246,10 +246,11 @@ impl Worker {
     }
 
     fn flush(&mut self) {
-        let mut given = false;
+        let mut urgent = false;
         while let Some(command) = self.backlog.pop_front() {
+            let starts = matches!(command, ThreadCommand::Start { .. });
             match self.commands.try_send(command) {
-                Ok(()) => given = true,
+                Ok(()) => urgent |= starts,
                 Err(TrySendError::Full(command)) => {
                     self.backlog.push_front(command);
                     break;
@@ -258,7 +259,8 @@ impl Worker {
                 Err(TrySendError::Disconnected(_)) => self.backlog.clear(),
             }
         }
-        if given {
+        // A thread looks for itself in less than a packet's length of sound: only those that speak already are not to wait.
+        if urgent {
             // Full only if it was written 2⁶⁴ times and never read: the thread is awake already.
             let _ = self.wake.write(1);
         }

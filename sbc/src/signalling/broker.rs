@@ -62,8 +62,8 @@ fn lost<E: Engine>(shell: &mut super::Shell<E>) {
 async fn listen<E: Engine + 'static>(shared: Shared<E>, link: Rc<Link>) {
     let mut buffer = Box::new([0; MAX_MESSAGE]);
     loop {
-        match link.receive::<FromBroker>(&mut buffer).await {
-            Ok((message, descriptors)) => answered(&shared, message, descriptors),
+        match link.receive_together::<FromBroker>(&mut buffer).await {
+            Ok((messages, descriptors)) => deal(&shared, messages, descriptors),
             Err(LinkError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => break,
             Err(error) => log(
                 Severity::Error,
@@ -73,6 +73,24 @@ async fn listen<E: Engine + 'static>(shared: Shared<E>, link: Rc<Link>) {
         }
     }
     lost(&mut shared.borrow_mut());
+}
+
+/// Gives each message of a packet its descriptors. The core hears of all before anything is asked anew.
+fn deal<E: Engine + 'static>(
+    shared: &Shared<E>,
+    messages: Vec<FromBroker>,
+    descriptors: Vec<OwnedFd>,
+) {
+    let alone = messages.len() == 1;
+    let mut descriptors = descriptors.into_iter();
+    for message in messages {
+        let count = match message.descriptors() {
+            Some(count) if !alone => count,
+            _ => descriptors.len(),
+        };
+        let own = descriptors.by_ref().take(count).collect();
+        answered(shared, message, own);
+    }
 }
 
 fn answered<E: Engine + 'static>(

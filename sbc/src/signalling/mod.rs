@@ -31,7 +31,7 @@ use tokio::{
     signal::unix::Signal,
     sync::{Notify, mpsc},
     task::{AbortHandle, LocalSet},
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 pub use secure::Handshaking;
@@ -43,14 +43,14 @@ use crate::{engine::Engine, health::Pulse, media::pool::Pool};
 /// The state that the tasks of the signalling thread share. Never borrowed across an `await`.
 pub type Shared<E> = Rc<RefCell<Shell<E>>>;
 
-/// How often the thread shows that it lives.
+/// How often the thread shows that it lives and looks at the core's timers.
 const BEAT: Duration = Duration::from_millis(10);
 /// How often the core hears the wall clock.
 const WALL_CLOCK: Duration = Duration::from_secs(1);
 /// How long an orderly stop may take.
 const STOP_TIME: Duration = Duration::from_secs(3);
-/// Media events that the core takes in one go.
-const MEDIA_EVENTS: usize = 64;
+/// Media events that the core takes at one beat.
+const MEDIA_EVENTS: usize = 1024;
 
 /// A task that ends with its owner.
 pub struct Task(AbortHandle);
@@ -84,7 +84,7 @@ pub async fn serve<E: Engine + 'static>(
     let local = LocalSet::new();
     local
         .run_until(async move {
-            let (timer, finished) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let finished = Rc::new(Notify::new());
             let Handshaking {
                 desk,
                 threads,
@@ -95,15 +95,12 @@ pub async fn serve<E: Engine + 'static>(
                 pool,
                 pulse.clone(),
                 Secure::new(desk, threads),
-                Rc::clone(&timer),
                 Rc::clone(&finished),
             );
             let shared = Rc::new(RefCell::new(shell));
             let _tasks = [
-                Task::spawn(keep_time(Rc::clone(&shared), timer)),
-                Task::spawn(beat(pulse)),
+                Task::spawn(beat(Rc::clone(&shared), pulse, events)),
                 Task::spawn(tell_wall_clock(Rc::clone(&shared))),
-                Task::spawn(hear_media(Rc::clone(&shared), events)),
                 Task::spawn(secure::hear(Rc::clone(&shared), outcomes)),
             ];
             peers::ready(&control)?;
@@ -117,28 +114,23 @@ pub async fn serve<E: Engine + 'static>(
         .await
 }
 
-/// Wakes the core when it asked to be woken.
-async fn keep_time<E: Engine>(shared: Shared<E>, timer: Rc<Notify>) {
-    loop {
-        let due = shared.borrow().poll_timeout();
-        match due {
-            None => timer.notified().await,
-            Some(due) => {
-                tokio::select! {
-                    () = timer.notified() => {}
-                    () = sleep_until(Instant::from_std(due)) => shared.borrow_mut().handle(Input::Tick),
-                }
-            }
-        }
-    }
-}
-
-async fn beat(pulse: Pulse) {
+/// Shows that the thread lives, wakes the core when it asked to be woken, and brings it what the media threads saw. The
+/// timers of SIP begin at half a second (RFC 3261 §17.1.1.1) and reports have no haste: a beat later harms nobody, and a
+/// thousand of them within a beat cost one waking instead of a thousand.
+async fn beat<E: Engine>(shared: Shared<E>, pulse: Pulse, mut events: mpsc::Receiver<MediaEvent>) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
         pulse.beat();
+        let mut shell = shared.borrow_mut();
+        for _ in 0..MEDIA_EVENTS {
+            let Ok(event) = events.try_recv() else { break };
+            shell.handle(Input::Media(event));
+        }
+        if shell.is_due() {
+            shell.handle(Input::Tick);
+        }
     }
 }
 
@@ -151,16 +143,6 @@ async fn tell_wall_clock<E: Engine>(shared: Shared<E>) {
         shell.handle(Input::WallClock { unix_ms: unix_ms() });
         shell.secure.refill();
         shell.flush();
-    }
-}
-
-async fn hear_media<E: Engine>(shared: Shared<E>, mut events: mpsc::Receiver<MediaEvent>) {
-    let mut some = Vec::with_capacity(MEDIA_EVENTS);
-    while events.recv_many(&mut some, MEDIA_EVENTS).await > 0 {
-        let mut shell = shared.borrow_mut();
-        for event in some.drain(..) {
-            shell.handle(Input::Media(event));
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use broker_proto::{
-    RequestId,
+    Packet, RequestId,
     broker::{Flow, Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
     settings::{Limits, NameServer, Settings, Transport, ZoneId},
@@ -36,6 +36,9 @@ use crate::{
 
 /// Makes the core once the first settings are here: settings, now, wall clock in ms.
 pub type Factory<E> = Box<dyn Fn(Settings, Instant, u64) -> E>;
+
+/// Octets of requests that leave together: the firewall takes no packet above 4,096.
+const PACKET: usize = 2048;
 
 /// Inputs that carrying out an output brought about.
 enum Aftermath {
@@ -114,24 +117,22 @@ pub struct Shell<E> {
     pub(super) adoption: Adoption,
     pub(super) limits: Option<Limits>,
     aftermath: VecDeque<Aftermath>,
+    /// Of this turn, for the firewall.
+    wishes: Vec<ToBroker>,
     pub(super) pulse: Pulse,
     pub(super) counters: ShellCounters,
-    timer: Rc<Notify>,
-    woken_for: Option<Instant>,
     stopping: bool,
     finished: Rc<Notify>,
 }
 
 impl<E: Engine> Shell<E> {
-    /// A shell without core, channels and sockets. `timer` is told when the core wants to be woken earlier, `finished`
-    /// when an orderly stop is done.
+    /// A shell without core, channels and sockets. `finished` is told when an orderly stop is done.
     #[must_use]
     pub(super) fn new(
         factory: Factory<E>,
         pool: Pool,
         pulse: Pulse,
         secure: Secure,
-        timer: Rc<Notify>,
         finished: Rc<Notify>,
     ) -> Self {
         Self {
@@ -153,10 +154,9 @@ impl<E: Engine> Shell<E> {
             adoption: Adoption::default(),
             limits: None,
             aftermath: VecDeque::new(),
+            wishes: Vec::new(),
             pulse,
             counters: ShellCounters::default(),
-            timer,
-            woken_for: None,
             stopping: false,
             finished,
         }
@@ -211,9 +211,10 @@ impl<E: Engine> Shell<E> {
         }
     }
 
-    /// When the core wants its next `Tick`.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.as_ref().and_then(Engine::poll_timeout)
+    /// Whether the core wants its `Tick` by now.
+    pub(super) fn is_due(&self) -> bool {
+        let due = self.engine.as_ref().and_then(Engine::poll_timeout);
+        due.is_some_and(|due| due <= Instant::now())
     }
 
     /// Live calls from the `offset`-th on, at most `limit`, and whether there are more.
@@ -342,6 +343,7 @@ impl<E: Engine> Shell<E> {
             while let Some(output) = self.engine.as_mut().and_then(Engine::poll) {
                 self.carry_out(output);
             }
+            self.send_wishes();
             let (Some(engine), Some(next)) = (&mut self.engine, self.aftermath.pop_front()) else {
                 break;
             };
@@ -357,11 +359,6 @@ impl<E: Engine> Shell<E> {
                     Aftermath::Closed(connection) => Input::StreamClosed { connection },
                 },
             );
-        }
-        let due = self.poll_timeout();
-        if due != self.woken_for {
-            self.woken_for = due;
-            self.timer.notify_one();
         }
         if self.stopping && self.engine.as_ref().is_none_or(Engine::is_idle) {
             self.finished.notify_one();
@@ -411,7 +408,7 @@ impl<E: Engine> Shell<E> {
                     self.aftermath.push_back(Aftermath::Closed(connection));
                 }
             }
-            Output::Broker(request) => self.ask_broker(&request),
+            Output::Broker(request) => self.ask_broker(request),
             Output::Media(command) => self.command(command),
             Output::Keyholder(request) => {
                 let sent = self
@@ -445,8 +442,9 @@ impl<E: Engine> Shell<E> {
         }
     }
 
-    fn ask_broker(&mut self, request: &ToBroker) {
-        let id = match request {
+    /// Notes what an answer will not say again. What is asked in one turn leaves together at its end.
+    fn ask_broker(&mut self, request: ToBroker) {
+        match &request {
             ToBroker::Listen {
                 id,
                 zone,
@@ -454,7 +452,6 @@ impl<E: Engine> Shell<E> {
                 port,
             } => {
                 self.note(*id, *zone, *transport, *port);
-                Some(*id)
             }
             ToBroker::Connect {
                 id,
@@ -463,7 +460,6 @@ impl<E: Engine> Shell<E> {
                 peer,
             } => {
                 self.note(*id, *zone, *transport, peer.port());
-                Some(*id)
             }
             ToBroker::CloseMedia { id, lease } => {
                 let orphan = self.leases.is_orphan(lease.0);
@@ -471,7 +467,6 @@ impl<E: Engine> Shell<E> {
                 if orphan {
                     return self.aftermath.push_back(Aftermath::Done(*id));
                 }
-                Some(*id)
             }
             ToBroker::LatchMedia {
                 id,
@@ -483,36 +478,49 @@ impl<E: Engine> Shell<E> {
                 if self.leases.latch(lease.0, [*rtp, *rtcp]) {
                     return self.aftermath.push_back(Aftermath::Done(*id));
                 }
-                Some(*id)
             }
             ToBroker::RenewMedia { id, lease, .. } => {
                 if self.leases.is_orphan(lease.0) {
                     return self.aftermath.push_back(Aftermath::Done(*id));
                 }
-                Some(*id)
             }
             ToBroker::OpenMedia { id, zone, flow, .. } => {
                 self.opening.insert(*id, (*zone, *flow));
-                Some(*id)
             }
-            ToBroker::Ban { id, .. }
-            | ToBroker::KeepBindings { id, .. }
-            | ToBroker::RecallBindings { id, .. } => Some(*id),
-            ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => None,
-        };
-        let sent = match &self.peers.broker {
-            Some(peer) => peer.link.send(request),
-            None => Err(LinkError::Full),
-        };
-        if let (Err(error), Some(id)) = (sent, id) {
-            log(
-                Severity::Error,
-                "firewall-unreachable",
-                &[("error", error.to_string())],
-            );
-            self.asked.remove(&id);
-            self.opening.remove(&id);
-            self.aftermath.push_back(Aftermath::Refused(id));
+            ToBroker::Ban { .. }
+            | ToBroker::KeepBindings { .. }
+            | ToBroker::RecallBindings { .. }
+            | ToBroker::AdoptMedia { .. }
+            | ToBroker::Health { .. } => {}
+        }
+        self.wishes.push(request);
+    }
+
+    fn send_wishes(&mut self) {
+        let mut rest = std::mem::take(&mut self.wishes);
+        while !rest.is_empty() {
+            let mut packet = Packet::default();
+            let in_it = |request: &&ToBroker| matches!(packet.push(*request, PACKET), Ok(true));
+            let count = rest.iter().take_while(in_it).count();
+            let sent = match &self.peers.broker {
+                // Of a request that has no encoding: refused like one that finds no room.
+                _ if count == 0 => Err(LinkError::Full),
+                Some(peer) => peer.link.send_together(packet),
+                None => Err(LinkError::Full),
+            };
+            let asked = rest.drain(..count.max(1));
+            if let Err(error) = sent {
+                log(
+                    Severity::Error,
+                    "firewall-unreachable",
+                    &[("error", error.to_string())],
+                );
+                for id in asked.filter_map(|request| request.id()) {
+                    self.asked.remove(&id);
+                    self.opening.remove(&id);
+                    self.aftermath.push_back(Aftermath::Refused(id));
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The neighbours of the shell, and a core that does as it is told.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
@@ -58,7 +59,7 @@ pub const REGISTERED: [u8; 4] = [192, 0, 2, 77];
 /// A core that does what the script says.
 pub struct Scripted {
     script: Script,
-    out: std::collections::VecDeque<Output>,
+    out: VecDeque<Output>,
     seen: Sender<Seen>,
     stopped: bool,
     lab: bool,
@@ -174,7 +175,7 @@ impl House {
             served.map_err(|error| error.to_string())
         });
         Self {
-            control: End(Arc::new(init)),
+            control: End(Arc::new(init), Mutex::default()),
             seen,
             status: None,
             thread: Some(thread),
@@ -195,7 +196,7 @@ impl House {
         let (near, far) = Channel::pair().unwrap();
         self.control
             .send(&ToChild::Peer { role, channel }, vec![near.into()]);
-        End(Arc::new(far))
+        End(Arc::new(far), Mutex::default())
     }
 
     /// Asks as management does.
@@ -233,7 +234,7 @@ impl House {
 
     pub fn lose_init(&mut self) {
         let (unused, _) = Channel::pair().unwrap();
-        self.control = End(Arc::new(unused));
+        self.control = End(Arc::new(unused), Mutex::default());
     }
 
     /// Waits for the end of the process.
@@ -270,8 +271,13 @@ impl Firewall {
     }
 }
 
-/// One end of a channel, with waiting.
-pub struct End(Arc<Channel>);
+/// What goes over a channel.
+pub trait Message: serde::Serialize + serde::de::DeserializeOwned {}
+
+impl<T: serde::Serialize + serde::de::DeserializeOwned> Message for T {}
+
+/// One end of a channel, with waiting. Behind it: messages of a packet of which an earlier one was asked for.
+pub struct End(Arc<Channel>, Mutex<VecDeque<Vec<u8>>>);
 
 impl End {
     pub fn send<T: serde::Serialize>(&self, message: &T, descriptors: Vec<OwnedFd>) {
@@ -285,24 +291,40 @@ impl End {
         self.0.send(bytes, &[]).unwrap();
     }
 
-    pub fn receive<T: serde::de::DeserializeOwned>(&self) -> Option<(T, Vec<OwnedFd>)> {
+    pub fn receive<T: Message>(&self) -> Option<(T, Vec<OwnedFd>)> {
         self.receive_within(PATIENCE)
     }
 
+    fn from_packet<T: Message>(&self, bytes: &[u8]) -> Result<T, broker_proto::ProtocolError> {
+        let mut messages = broker_proto::decode_together::<T>(bytes)?.into_iter();
+        let first = messages.next();
+        let rest = messages.map(|message| broker_proto::encode(&message).unwrap());
+        self.1.lock().unwrap().extend(rest);
+        first.ok_or(broker_proto::ProtocolError::Empty)
+    }
+
+    fn from_before<T: Message>(&self) -> Option<T> {
+        let bytes = self.1.lock().unwrap().pop_front()?;
+        broker_proto::decode(&bytes).ok()
+    }
+
     /// The next message; `None` when the far end is gone, or says nothing for so long.
-    pub fn next<T: serde::de::DeserializeOwned>(&self, time: Duration) -> Option<T> {
+    pub fn next<T: Message>(&self, time: Duration) -> Option<T> {
+        if let Some(message) = self.from_before() {
+            return Some(message);
+        }
         let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::try_from(time).ok()?).ok()?;
         let mut buffer = vec![0; MAX_MESSAGE];
         let received = self.0.recv(&mut buffer).ok()?;
-        broker_proto::decode(&buffer[..received.length]).ok()
+        self.from_packet(&buffer[..received.length]).ok()
     }
 
     /// `None`: nothing came.
-    pub fn receive_within<T: serde::de::DeserializeOwned>(
-        &self,
-        time: Duration,
-    ) -> Option<(T, Vec<OwnedFd>)> {
+    pub fn receive_within<T: Message>(&self, time: Duration) -> Option<(T, Vec<OwnedFd>)> {
+        if let Some(message) = self.from_before() {
+            return Some((message, Vec::new()));
+        }
         let mut buffer = vec![0; MAX_MESSAGE];
         let timeout = PollTimeout::try_from(time).unwrap();
         if poll(
@@ -316,7 +338,7 @@ impl End {
         }
         match self.0.recv(&mut buffer) {
             Ok(received) => Some((
-                broker_proto::decode(&buffer[..received.length]).unwrap(),
+                self.from_packet(&buffer[..received.length]).unwrap(),
                 received.descriptors,
             )),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,

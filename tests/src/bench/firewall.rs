@@ -14,9 +14,9 @@ use std::{
 };
 
 use broker_proto::{
-    MAX_MESSAGE, RequestId,
+    MAX_MESSAGE, Packet, RequestId,
     broker::{FromBroker, LeaseId, ToBroker},
-    decode, encode,
+    decode_together, encode,
     settings::{Settings, Transport, ZoneId},
 };
 use nix::{
@@ -24,7 +24,7 @@ use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_gettime},
 };
-use sandbox::Channel;
+use sandbox::{Channel, channel::MAX_DESCRIPTORS};
 
 /// Serves the far end of a broker channel in a thread of its own until the sbc is gone.
 pub fn serve(channel: Channel, settings: Settings, accepting: Arc<Accepting>) {
@@ -34,6 +34,7 @@ pub fn serve(channel: Channel, settings: Settings, accepting: Arc<Accepting>) {
             settings,
             lease: 0,
             accepting,
+            answers: Vec::new(),
         };
         // The sbc is gone: so is its firewall.
         let _ = firewall.run();
@@ -57,14 +58,15 @@ struct Firewall {
     settings: Settings,
     lease: u64,
     accepting: Arc<Accepting>,
+    /// Of this packet's requests, as the real one does it.
+    answers: Vec<(FromBroker, Vec<OwnedFd>)>,
 }
 
 impl Firewall {
     fn run(&mut self) -> io::Result<()> {
-        self.say(
-            &FromBroker::Settings(Box::new(self.settings.clone())),
-            Vec::new(),
-        )?;
+        let settings = FromBroker::Settings(Box::new(self.settings.clone()));
+        self.say(settings, Vec::new());
+        self.answer()?;
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             wait(&self.channel, PollFlags::POLLIN)?;
@@ -75,8 +77,11 @@ impl Firewall {
                     Err(error) => return Err(error),
                 };
                 let bytes = buffer.get(..received.length).unwrap_or_default();
-                let request = decode(bytes).map_err(io::Error::other)?;
-                self.grant(request)?;
+                let requests = decode_together(bytes).map_err(io::Error::other)?;
+                for request in requests {
+                    self.grant(request)?;
+                }
+                self.answer()?;
             }
         }
     }
@@ -107,7 +112,8 @@ impl Firewall {
                         self.accept(zone, transport, *address)?;
                     }
                 }
-                self.say(&FromBroker::Listening { id, local }, sockets)
+                self.say(FromBroker::Listening { id, local }, sockets);
+                Ok(())
             }
             ToBroker::OpenMedia {
                 id,
@@ -120,15 +126,20 @@ impl Firewall {
             | ToBroker::RenewMedia { id, .. }
             | ToBroker::CloseMedia { id, .. }
             | ToBroker::KeepBindings { id, .. }
-            | ToBroker::Ban { id, .. } => self.say(&FromBroker::Done { id }, Vec::new()),
+            | ToBroker::Ban { id, .. } => {
+                self.say(FromBroker::Done { id }, Vec::new());
+                Ok(())
+            }
             // There was no life before.
             ToBroker::RecallBindings { id, .. } => {
                 let (bindings, next) = (Vec::new(), None);
-                self.say(&FromBroker::Bindings { id, bindings, next }, Vec::new())
+                self.say(FromBroker::Bindings { id, bindings, next }, Vec::new());
+                Ok(())
             }
             ToBroker::Connect { id, .. } | ToBroker::AdoptMedia { id, .. } => {
                 let reason = broker_proto::broker::Refusal::NotConfigured;
-                self.say(&FromBroker::Refused { id, reason }, Vec::new())
+                self.say(FromBroker::Refused { id, reason }, Vec::new());
+                Ok(())
             }
             ToBroker::Health { .. } => Ok(()),
         }
@@ -147,8 +158,11 @@ impl Firewall {
                     local,
                     peer,
                 };
+                let Ok(bytes) = encode(&accepted) else {
+                    return;
+                };
                 if stream.set_nonblocking(true).is_err()
-                    || say(&channel, &accepted, vec![stream.into()]).is_err()
+                    || say(&channel, &bytes, vec![stream.into()]).is_err()
                 {
                     return;
                 }
@@ -186,7 +200,8 @@ impl Firewall {
             .flatten()
             .map(OwnedFd::from)
             .collect();
-        self.say(&opened, sockets)
+        self.say(opened, sockets);
+        Ok(())
     }
 
     fn addresses(&self, zone: ZoneId) -> impl Iterator<Item = IpAddr> + use<'_> {
@@ -195,17 +210,43 @@ impl Firewall {
             .flat_map(|zone| zone.addresses.iter().copied())
     }
 
-    fn say(&self, message: &FromBroker, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        say(&self.channel, message, descriptors)
+    fn say(&mut self, message: FromBroker, descriptors: Vec<OwnedFd>) {
+        self.answers.push((message, descriptors));
+    }
+
+    /// Sends what may leave together in one packet.
+    fn answer(&mut self) -> io::Result<()> {
+        let mut answers = std::mem::take(&mut self.answers).into_iter().peekable();
+        while let Some((message, mut descriptors)) = answers.next() {
+            let mut packet = Packet::default();
+            let mut last = message;
+            loop {
+                packet
+                    .push(&last, MAX_MESSAGE)
+                    .map_err(io::Error::other)?;
+                let room = MAX_DESCRIPTORS - descriptors.len();
+                let joins = |(next, more): &(FromBroker, Vec<OwnedFd>)| {
+                    last.descriptors().is_some()
+                        && next.descriptors().is_some()
+                        && more.len() <= room
+                };
+                let Some((next, more)) = answers.next_if(joins) else {
+                    break;
+                };
+                descriptors.extend(more);
+                last = next;
+            }
+            say(&self.channel, &packet.into_bytes(), descriptors)?;
+        }
+        Ok(())
     }
 }
 
 /// Sends, waiting for room: a bench may be behind for a moment.
-fn say(channel: &Channel, message: &FromBroker, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-    let bytes = encode(message).map_err(io::Error::other)?;
+fn say(channel: &Channel, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<()> {
     let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     loop {
-        match channel.send(&bytes, &borrowed) {
+        match channel.send(bytes, &borrowed) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 wait(channel, PollFlags::POLLOUT)?;
             }

@@ -23,6 +23,8 @@ use sandbox::{Channel, Child, Launch, Profile, launch};
 use super::firewall::{self, Accepting};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks of the journal at its channels.
+const JOURNAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// A program of ours, sandboxed as init does it.
 struct Process {
@@ -182,20 +184,22 @@ fn pass_on(log: OwnedFd) {
     });
 }
 
-/// Reads what the journal would keep.
+/// Reads what the journal would keep, with the journal's pauses.
 fn swallow(channel: Channel) {
     thread::spawn(move || {
         let mut channel = File::from(OwnedFd::from(channel));
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let mut waiting = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut waiting, PollTimeout::NONE).is_err() {
-                return;
-            }
             match channel.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(JOURNAL_PAUSE);
+                    let mut waiting = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut waiting, PollTimeout::NONE).is_err() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             }
         }

@@ -13,7 +13,7 @@ use broker_proto::{
     binding::{BindingToken, KeptBinding, MAX_BATCH, MAX_OCTETS},
     broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
     control::{Command, FromChild, ToChild},
-    decode, encode,
+    decode_together, encode,
     journal::{ToJournal, Wanted},
     settings::{Transport, ZoneId},
 };
@@ -86,12 +86,16 @@ fn answers_of(channel: &Channel, patience_ms: u8) -> u8 {
         match channel.recv(&mut buffer) {
             Ok(received) => {
                 let bytes = buffer.get(..received.length).unwrap_or_default();
-                match decode::<FromBroker>(bytes) {
-                    Ok(
+                let harmless = |message: &FromBroker| {
+                    matches!(
+                        message,
                         FromBroker::Refused { .. }
-                        | FromBroker::LeaseEnded { .. }
-                        | FromBroker::Settings(_),
-                    ) => {}
+                            | FromBroker::LeaseEnded { .. }
+                            | FromBroker::Settings(_)
+                    )
+                };
+                match decode_together::<FromBroker>(bytes) {
+                    Ok(messages) if messages.iter().all(harmless) => {}
                     _ => return WORKED,
                 }
             }
