@@ -37,7 +37,8 @@ pub mod status;
 mod wire;
 
 pub use wire::{
-    MAX_MESSAGE, MAX_TOGETHER, PROTOCOL_VERSION, Packet, ProtocolError, decode, decode_together, encode,
+    MAX_MESSAGE, MAX_TOGETHER, PROTOCOL_VERSION, Packet, ProtocolError, decode, decode_together,
+    encode,
 };
 
 use serde::{Deserialize, Serialize};

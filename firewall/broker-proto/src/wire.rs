@@ -83,7 +83,11 @@ impl Packet {
     ///
     /// # Errors
     /// As [`encode`].
-    pub fn push<T: Serialize>(&mut self, message: &T, octets: usize) -> Result<bool, ProtocolError> {
+    pub fn push<T: Serialize>(
+        &mut self,
+        message: &T,
+        octets: usize,
+    ) -> Result<bool, ProtocolError> {
         if self.messages == 0 {
             self.bytes = encode(message)?;
             self.messages = 1;
@@ -197,9 +201,15 @@ mod tests {
         let mut bytes = packet.into_bytes();
         let expected: Vec<_> = (0..MAX_TOGETHER as u64).map(health).collect();
         assert_eq!(decode_together::<ToBroker>(&bytes), Ok(expected));
-        assert!(decode::<ToBroker>(&bytes).is_err(), "elsewhere one message is a packet");
+        assert!(
+            decode::<ToBroker>(&bytes).is_err(),
+            "elsewhere one message is a packet"
+        );
         bytes.extend(&encode(&health(1)).unwrap()[1..]);
-        assert_eq!(decode_together::<ToBroker>(&bytes), Err(ProtocolError::TooMany));
+        assert_eq!(
+            decode_together::<ToBroker>(&bytes),
+            Err(ProtocolError::TooMany)
+        );
     }
 
     #[test]
@@ -212,14 +222,21 @@ mod tests {
             reason: "scanner".repeat(10),
         };
         let mut packet = Packet::default();
-        assert_eq!(packet.push(&ban, 10), Ok(true), "the first one is in whatever its length");
+        assert_eq!(
+            packet.push(&ban, 10),
+            Ok(true),
+            "the first one is in whatever its length"
+        );
         assert_eq!(packet.push(&ban, 100), Ok(false));
         assert_eq!(packet.push(&ban, 1000), Ok(true));
         let bytes = packet.into_bytes();
         assert_eq!(decode_together::<ToBroker>(&bytes).unwrap().len(), 2);
         let one = encode(&ban).unwrap().len();
         for length in (0..bytes.len()).filter(|length| *length != one) {
-            assert!(decode_together::<ToBroker>(&bytes[..length]).is_err(), "{length} octets");
+            assert!(
+                decode_together::<ToBroker>(&bytes[..length]).is_err(),
+                "{length} octets"
+            );
         }
     }
 

@@ -221,9 +221,7 @@ impl Firewall {
             let mut packet = Packet::default();
             let mut last = message;
             loop {
-                packet
-                    .push(&last, MAX_MESSAGE)
-                    .map_err(io::Error::other)?;
+                packet.push(&last, MAX_MESSAGE).map_err(io::Error::other)?;
                 let room = MAX_DESCRIPTORS - descriptors.len();
                 let joins = |(next, more): &(FromBroker, Vec<OwnedFd>)| {
                     last.descriptors().is_some()

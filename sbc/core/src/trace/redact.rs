@@ -120,14 +120,7 @@ fn description_line(line: &str) -> Cow<'_, str> {
 
 /// A line in which no URI carries a password or credentials.
 pub(super) fn without_passwords(line: &str) -> Cow<'_, str> {
-    let suspicious = |line: &str| {
-        let has = |word: &[u8]| {
-            let mut at = line.as_bytes().windows(word.len());
-            at.any(|at| at.eq_ignore_ascii_case(word))
-        };
-        line.contains('@') || has(b"tel:") || has(b"authorization=")
-    };
-    if !suspicious(line) {
+    if !is_suspicious(line) {
         return Cow::Borrowed(line);
     }
     let mut shown = String::with_capacity(line.len());
@@ -173,17 +166,30 @@ pub(crate) fn number(text: &str) -> String {
     }
 }
 
+/// Whether a line may hold what is to be hidden. Asked of each line of each message: it looks for single octets first.
+fn is_suspicious(line: &str) -> bool {
+    let ends = |mark: char, word: &str| {
+        line.match_indices(mark)
+            .any(|(at, _)| ends_with(line.get(..at), word))
+    };
+    line.contains('@') || ends(':', "tel") || ends('=', "authorization")
+}
+
+fn ends_with(text: Option<&str>, word: &str) -> bool {
+    let octets = text.unwrap_or_default().as_bytes();
+    let start = octets.len().saturating_sub(word.len());
+    let end = octets.get(start..).unwrap_or_default();
+    end.eq_ignore_ascii_case(word.as_bytes())
+}
+
 /// Where the next sip, sips or tel URI begins.
 fn scheme(text: &str) -> Option<usize> {
-    let starts = |at: &[u8]| {
-        let is = |word: &[u8]| {
-            at.get(..word.len())
-                .is_some_and(|have| have.eq_ignore_ascii_case(word))
-        };
-        is(b"sip:") || is(b"sips:") || is(b"tel:")
-    };
-    let octets = text.as_bytes();
-    (0..octets.len()).find(|at| octets.get(*at..).is_some_and(starts))
+    text.match_indices(':').find_map(|(at, _)| {
+        let before = text.get(..at);
+        let is = |word: &&str| ends_with(before, word);
+        let word = ["sips", "sip", "tel"].iter().copied().find(is)?;
+        Some(at - word.len())
+    })
 }
 
 fn push_uri(shown: &mut String, uri: &str) {
