@@ -11,6 +11,9 @@ use crate::{
     settings::{Settings, Transport, ZoneId},
 };
 
+/// Octets of the longest packet of requests that makes sense; whoever sends a longer one is taken for mad.
+pub const MAX_REQUEST: usize = 4096;
+
 /// Name of a lent media socket (pair). Drawn by the firewall, never for two in one life of the firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaseId(pub u64);

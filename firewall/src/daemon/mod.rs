@@ -33,7 +33,7 @@ use std::{
 
 use broker_proto::{
     MAX_MESSAGE, Packet, Role,
-    broker::ToBroker,
+    broker::{MAX_REQUEST, ToBroker},
     control::{ChannelKind, FromChild, ToChild},
     decode, decode_together, encode,
     journal::{Record, Severity, ToJournal},
@@ -52,8 +52,6 @@ use crate::broker::{Broker, Interest, Output, Token, linux::Linux};
 
 /// Messages that are taken from one channel at one turn of the loop.
 const MESSAGES_PER_TURN: usize = 64;
-/// Octets of the longest request that makes sense; decoding a longer one would only cost time.
-const MAX_REQUEST: usize = 4096;
 /// Records that wait for the journal: at boot it starts after the firewall.
 const MAX_WAITING_RECORDS: usize = 256;
 /// Longest sleep: nothing depends on it, it only bounds the harm of a deadline that was forgotten.

@@ -46,6 +46,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(10);
 /// Wait after a refusal.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Octets after which a message takes no further binding; with the longest one it stays below `broker::MAX_REQUEST`.
+const BATCH_OCTETS: usize = 2_000_000;
+/// Octets of a binding beside its texts, at most.
+const AROUND: usize = 128;
 /// Octets of a user part, at most.
 const USER: usize = 256;
 
@@ -98,14 +102,19 @@ impl Registration {
             return;
         }
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        let mut octets = 0;
         while self.legacy.under_way.len() < MAX_BATCH
+            && octets < BATCH_OCTETS
             && let Some(token) = self.legacy.changed.pop_first()
         {
             self.legacy.under_way.push(token);
             let binding = self.bindings.by_token(token);
             let record = binding.map(|binding| record(cx.now, binding));
             match record.filter(|record| record.left > 0) {
-                Some(record) if record.octets() <= MAX_OCTETS => kept.push(record),
+                Some(record) if record.octets() <= MAX_OCTETS => {
+                    octets += record.octets() + AROUND;
+                    kept.push(record);
+                }
                 Some(_) => {
                     let name = "registrations_not_left_total";
                     cx.counters.count(name, "reason", "too-long");

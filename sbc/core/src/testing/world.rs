@@ -711,6 +711,13 @@ impl World {
             },
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
             ToBroker::KeepBindings { id, kept, gone } => {
+                let request = ToBroker::KeepBindings {
+                    id,
+                    kept: kept.clone(),
+                    gone: gone.clone(),
+                };
+                let octets = broker_proto::encode(&request).expect("a message").len();
+                assert!(octets <= broker_proto::broker::MAX_REQUEST, "{octets} octets");
                 self.handed_over += 1;
                 for token in gone {
                     self.kept.remove(&token);
