@@ -13,7 +13,7 @@ use broker_proto::{
     binding::{BindingToken, KeptBinding, MAX_BATCH, MAX_OCTETS},
     broker::{Admit, BanKey, BanScope, Family, Flow, FromBroker, LeaseId, ToBroker},
     control::{Command, FromChild, ToChild},
-    decode_together, encode,
+    decode, decode_together, encode,
     journal::{ToJournal, Wanted},
     settings::{Transport, ZoneId},
 };

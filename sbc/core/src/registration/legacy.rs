@@ -47,7 +47,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Wait after a refusal.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Octets after which a message takes no further binding; with the longest one it stays below `broker::MAX_REQUEST`.
-const BATCH_OCTETS: usize = 2_000_000;
+const BATCH_OCTETS: usize = 2_000;
 /// Octets of a binding beside its texts, at most.
 const AROUND: usize = 128;
 /// Octets of a user part, at most.

@@ -717,7 +717,10 @@ impl World {
                     gone: gone.clone(),
                 };
                 let octets = broker_proto::encode(&request).expect("a message").len();
-                assert!(octets <= broker_proto::broker::MAX_REQUEST, "{octets} octets");
+                assert!(
+                    octets <= broker_proto::broker::MAX_REQUEST,
+                    "{octets} octets"
+                );
                 self.handed_over += 1;
                 for token in gone {
                     self.kept.remove(&token);
