@@ -74,6 +74,7 @@ async fn read<E: Engine>(
         let Ok(mut ready) = socket.readable().await else {
             return;
         };
+        let mut empty = false;
         for _ in 0..ROUNDS {
             let taken = RECEIVED.with_borrow_mut(|received| {
                 let count = received.receive(socket.get_ref(), local.is_ipv6())?;
@@ -94,16 +95,21 @@ async fn read<E: Engine>(
                 // Fewer than fit: the kernel found the socket empty.
                 Ok(_) => {
                     ready.clear_ready();
+                    empty = true;
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
+                    empty = true;
                     break;
                 }
                 // An ICMP error of something that was sent: it was taken off the socket, datagrams may wait behind it.
                 Err(_) => {}
             }
         }
-        tokio::task::yield_now().await;
+        // To wait for an empty socket is a turn for the others already.
+        if !empty {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -129,6 +129,7 @@ impl Traces {
     /// A Call-ID belongs to a call: the first one that a call has names its trace, all others join.
     pub(crate) fn belongs(&mut self, call_id: &str, call: u64) -> u64 {
         let serial = match (self.by_call.get(&call), self.by_call_id.get(call_id)) {
+            (Some(serial), Some(joined)) if serial == joined => return *serial,
             (Some(serial), _) | (None, Some(serial)) => *serial,
             // A call that nobody's INVITE made: a transfer.
             (None, None) => self.begin(call_id),

@@ -18,6 +18,21 @@ const HIDDEN_FIELDS: [&str; 8] = [
     "subject",
 ];
 
+/// Header fields that have no room for a URI: shown as they are.
+const PLAIN_FIELDS: [&str; 11] = [
+    "via",
+    "v",
+    "cseq",
+    "max-forwards",
+    "content-length",
+    "l",
+    "allow",
+    "supported",
+    "k",
+    "require",
+    "expires",
+];
+
 /// The message as text to be shown.
 pub(super) fn redact(bytes: &[u8]) -> String {
     let end = bytes
@@ -62,7 +77,14 @@ pub(super) fn redact(bytes: &[u8]) -> String {
         if name.eq_ignore_ascii_case("content-type") || name.eq_ignore_ascii_case("c") {
             kind = Cow::Owned(value.to_ascii_lowercase());
         }
-        push_line(&mut text, &without_passwords(line));
+        let plain = PLAIN_FIELDS
+            .iter()
+            .any(|field| name.eq_ignore_ascii_case(field));
+        if plain {
+            push_line(&mut text, line);
+        } else {
+            push_line(&mut text, &without_passwords(line));
+        }
     }
     text.push_str("\r\n");
     push_body(
@@ -102,6 +124,9 @@ fn push_body(text: &mut String, kind: &str, body: &[u8]) {
 
 /// A line of a session description without its key. RFC 4568 §9.1, RFC 8839 §5.4, RFC 8866 §5.12, RFC 4567.
 fn description_line(line: &str) -> Cow<'_, str> {
+    if let [b'v' | b'o' | b'c' | b't' | b'b' | b'm', b'=', ..] = line.as_bytes() {
+        return Cow::Borrowed(line);
+    }
     let is = |start: &str| {
         line.get(..start.len())
             .is_some_and(|have| have.eq_ignore_ascii_case(start))
@@ -166,28 +191,34 @@ pub(crate) fn number(text: &str) -> String {
     }
 }
 
-/// Whether a line may hold what is to be hidden. Asked of each line of each message: it looks for single octets first.
+/// Whether a line may hold what is to be hidden. Asked of each line of each message: one look at each octet.
 fn is_suspicious(line: &str) -> bool {
-    let ends = |mark: char, word: &str| {
-        line.match_indices(mark)
-            .any(|(at, _)| ends_with(line.get(..at), word))
-    };
-    line.contains('@') || ends(':', "tel") || ends('=', "authorization")
+    let octets = line.as_bytes();
+    octets.iter().enumerate().any(|(at, octet)| match octet {
+        b'@' => true,
+        b':' => ends_with(octets.get(..at), b"tel"),
+        b'=' => ends_with(octets.get(..at), b"authorization"),
+        _ => false,
+    })
 }
 
-fn ends_with(text: Option<&str>, word: &str) -> bool {
-    let octets = text.unwrap_or_default().as_bytes();
+fn ends_with(octets: Option<&[u8]>, word: &[u8]) -> bool {
+    let octets = octets.unwrap_or_default();
     let start = octets.len().saturating_sub(word.len());
     let end = octets.get(start..).unwrap_or_default();
-    end.eq_ignore_ascii_case(word.as_bytes())
+    end.eq_ignore_ascii_case(word)
 }
 
 /// Where the next sip, sips or tel URI begins.
 fn scheme(text: &str) -> Option<usize> {
-    text.match_indices(':').find_map(|(at, _)| {
-        let before = text.get(..at);
-        let is = |word: &&str| ends_with(before, word);
-        let word = ["sips", "sip", "tel"].iter().copied().find(is)?;
+    let octets = text.as_bytes();
+    octets.iter().enumerate().find_map(|(at, octet)| {
+        if *octet != b':' {
+            return None;
+        }
+        let before = octets.get(..at);
+        let mut words = [&b"sips"[..], b"sip", b"tel"].into_iter();
+        let word = words.find(|word| ends_with(before, word))?;
         Some(at - word.len())
     })
 }
