@@ -295,7 +295,7 @@ impl End {
         self.receive_within(PATIENCE)
     }
 
-    fn from_packet<T: Message>(&self, bytes: &[u8]) -> Result<T, broker_proto::ProtocolError> {
+    fn unpack<T: Message>(&self, bytes: &[u8]) -> Result<T, broker_proto::ProtocolError> {
         let mut messages = broker_proto::decode_together::<T>(bytes)?.into_iter();
         let first = messages.next();
         let rest = messages.map(|message| broker_proto::encode(&message).unwrap());
@@ -303,26 +303,26 @@ impl End {
         first.ok_or(broker_proto::ProtocolError::Empty)
     }
 
-    fn from_before<T: Message>(&self) -> Option<T> {
+    fn left_over<T: Message>(&self) -> Option<T> {
         let bytes = self.1.lock().unwrap().pop_front()?;
         broker_proto::decode(&bytes).ok()
     }
 
     /// The next message; `None` when the far end is gone, or says nothing for so long.
     pub fn next<T: Message>(&self, time: Duration) -> Option<T> {
-        if let Some(message) = self.from_before() {
+        if let Some(message) = self.left_over() {
             return Some(message);
         }
         let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::try_from(time).ok()?).ok()?;
         let mut buffer = vec![0; MAX_MESSAGE];
         let received = self.0.recv(&mut buffer).ok()?;
-        self.from_packet(&buffer[..received.length]).ok()
+        self.unpack(&buffer[..received.length]).ok()
     }
 
     /// `None`: nothing came.
     pub fn receive_within<T: Message>(&self, time: Duration) -> Option<(T, Vec<OwnedFd>)> {
-        if let Some(message) = self.from_before() {
+        if let Some(message) = self.left_over() {
             return Some((message, Vec::new()));
         }
         let mut buffer = vec![0; MAX_MESSAGE];
@@ -338,7 +338,7 @@ impl End {
         }
         match self.0.recv(&mut buffer) {
             Ok(received) => Some((
-                self.from_packet(&buffer[..received.length]).unwrap(),
+                self.unpack(&buffer[..received.length]).unwrap(),
                 received.descriptors,
             )),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
