@@ -9,9 +9,10 @@ use std::{
 };
 
 use broker_proto::{broker::Flow, settings::ZoneId};
-use sbc::media::{lease::Leases, pool::Pool};
+use sbc::media::{counters, lease::Leases, pool::Pool};
 use sbc_media::relay::{
-    Component, Failure, Joined, Learn, LegMedia, LegStats, MediaCommand, MediaEvent, Side, StreamId,
+    Component, DropReason, Failure, Joined, Learn, LegMedia, LegStats, MediaCommand, MediaEvent,
+    Side, StreamId,
 };
 use tokio::sync::mpsc;
 
@@ -115,6 +116,14 @@ impl House {
         }
     }
 
+    fn wait_for_dropped(&self, reason: DropReason, count: u64) {
+        let dropped = || -> u64 {
+            let threads = self.pool.counters();
+            threads.iter().map(|thread| thread.dropped(reason)).sum()
+        };
+        wait_until(|| dropped() >= count);
+    }
+
     fn event(&mut self) -> MediaEvent {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -124,6 +133,14 @@ impl House {
             .block_on(async { tokio::time::timeout(PATIENCE, self.events.recv()).await })
             .unwrap()
             .unwrap()
+    }
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "it never came");
+        std::thread::yield_now();
     }
 }
 
@@ -396,6 +413,15 @@ impl House {
             };
             self.pool.command(start, &self.leases).unwrap();
         }
+        // What comes before both are there goes nowhere.
+        let running = |pool: &Pool| {
+            let totals = counters::totals(&pool.counters()).into_iter();
+            totals
+                .filter(|(name, _)| name == "media_streams")
+                .map(|(_, count)| count)
+                .sum::<u64>()
+        };
+        wait_until(|| running(&self.pool) == 2);
     }
 }
 
@@ -461,7 +487,9 @@ fn a_call_that_is_joined_with_one_other_takes_nothing_from_a_third() {
             assert!(matches!(house.event(), MediaEvent::Proved { .. }));
         }
     }
+    // A stream that is stopped reads no more: its thread must have seen all of them before.
+    house.wait_for_dropped(DropReason::NoDestination, 50);
     let (a, _) = house.stop();
-    assert!(a.packets_received > 0);
+    assert_eq!(a.packets_received, 50);
     assert!(!waits(&bob.rtp), "heard who was not named");
 }

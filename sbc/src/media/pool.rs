@@ -248,9 +248,9 @@ impl Worker {
     fn flush(&mut self) {
         let mut urgent = false;
         while let Some(command) = self.backlog.pop_front() {
-            let starts = matches!(command, ThreadCommand::Start { .. });
+            let ends = matches!(command, ThreadCommand::Stop { .. });
             match self.commands.try_send(command) {
-                Ok(()) => urgent |= starts,
+                Ok(()) => urgent |= !ends,
                 Err(TrySendError::Full(command)) => {
                     self.backlog.push_front(command);
                     break;
@@ -259,7 +259,8 @@ impl Worker {
                 Err(TrySendError::Disconnected(_)) => self.backlog.clear(),
             }
         }
-        // A thread looks for itself in less than a packet's length of sound: only those that speak already are not to wait.
+        // A thread looks for itself in less than a packet's length of sound: what ends may wait for that; who speaks
+        // may not.
         if urgent {
             // Full only if it was written 2⁶⁴ times and never read: the thread is awake already.
             let _ = self.wake.write(1);
