@@ -22,8 +22,8 @@ use crate::{
     health,
     io::{BrokerAnswer, ConnectionId, Input, Output},
     ledger::Subject,
-    media_session,
     message::Messages,
+    pinhole,
     registration::Registration,
     requests::Purpose,
     resolve::{Resolver, Who},
@@ -551,7 +551,7 @@ impl Core {
                     _ => false,
                 };
                 if !taken {
-                    media_session::close_lease(&mut self.cx, lease);
+                    pinhole::close_lease(&mut self.cx, lease);
                 }
             }
             BrokerAnswer::Connected {

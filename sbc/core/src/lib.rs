@@ -21,7 +21,7 @@
 //! | `call` | two legs, from INVITE to the record |
 //! | `subscription`, `message` | RFC 6665 in two dialogs; MESSAGE, PUBLISH |
 //! | `bodies` | what they carry, written anew |
-//! | `offer_answer`, `keys`, `media_session`, `stream_leg` | descriptions of one leg made for the other; their keys; leases, pinholes and relay streams |
+//! | `offer_answer`, `keys`, `media_session`, `stream_leg`, `pinhole` | descriptions of one leg made for the other; their keys; leases, pinholes and relay streams |
 //! | `policy` | what passes besides a call: fields, codecs |
 //! | `outgoing` | everything that leaves, built from typed fields |
 //! | `requests`, `timers`, `identity`, `counters`, `context` | what all of them use |
@@ -56,6 +56,7 @@ mod message;
 mod offer_answer;
 mod outgoing;
 mod own_leases;
+mod pinhole;
 mod policy;
 mod priority;
 mod quality;

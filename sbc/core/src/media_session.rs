@@ -24,6 +24,7 @@ use crate::{
     identity::Identity,
     io::Output,
     keys::Keys,
+    pinhole::{give_back, latch},
     requests::Purpose,
     stream_leg::{Described, Lease, Reach, StreamLeg},
     timers::TimerKey,
@@ -770,30 +771,6 @@ const fn pick<T>(legs: &mut [T; 2], side: Side) -> &mut T {
         Side::A => a,
         Side::B => b,
     }
-}
-
-fn latch(cx: &mut Context, call: u64, lease: LeaseId, rtp: Flow, rtcp: Flow) {
-    let id = cx.requests.issue(Purpose::LatchMedia { call });
-    cx.emit(Output::Broker(ToBroker::LatchMedia {
-        id,
-        lease,
-        rtp,
-        rtcp,
-    }));
-}
-
-/// Give a leg's sockets back. One that is still being opened is given back when it comes.
-fn give_back(cx: &mut Context, leg: &StreamLeg) {
-    if let Some(lease) = leg.lease {
-        cx.leases.given_back(lease);
-        close_lease(cx, lease.id);
-    }
-}
-
-/// Ask the firewall to close a lease.
-pub(crate) fn close_lease(cx: &mut Context, lease: LeaseId) {
-    let id = cx.requests.issue(Purpose::CloseMedia);
-    cx.emit(Output::Broker(ToBroker::CloseMedia { id, lease }));
 }
 
 fn add(sum: &mut LegStats, more: &LegStats) {

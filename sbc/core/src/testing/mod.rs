@@ -2,6 +2,7 @@
 //! scripted user agents, and a firewall that grants everything it is asked for in order.
 
 mod agent;
+mod firewall;
 pub(crate) mod marks;
 mod scenarios;
 mod settings;

@@ -134,7 +134,7 @@ pub(crate) struct World {
     /// Messages that it did so by.
     pub(crate) handed_over: u32,
     next_lease: u64,
-    next_socket: u64,
+    pub(super) next_socket: u64,
     pub(crate) digests: u32,
 }
 
@@ -684,70 +684,11 @@ impl World {
                 zone,
                 transport: Transport::Udp,
                 peer,
-            } if peer.port() == 53 => {
-                self.next_socket += 1;
-                let own = settings().zones[usize::from(zone.0)].addresses[0];
-                BrokerAnswer::Connected {
-                    id,
-                    connection: ConnectionId(self.next_socket),
-                    local: SocketAddr::new(own, 40_000),
-                    peer,
-                }
-            }
-            ToBroker::Connect { id, peer, .. } => match self.refuse_connect {
-                Some(reason) => BrokerAnswer::Refused { id, reason },
-                None => {
-                    let number = u16::try_from(self.connected.len()).unwrap();
-                    let connection = ConnectionId(1_000 + u64::from(number));
-                    let local = SocketAddr::new(Self::gateway(peer).ip(), 50_000 + number);
-                    self.connected.insert(connection, (peer, local));
-                    BrokerAnswer::Connected {
-                        id,
-                        connection,
-                        local,
-                        peer,
-                    }
-                }
-            },
+            } if peer.port() == 53 => self.question(id, zone, peer),
+            ToBroker::Connect { id, peer, .. } => self.connect(id, peer),
             ToBroker::Ban { id, .. } => BrokerAnswer::Done { id },
-            ToBroker::KeepBindings { id, kept, gone } => {
-                let request = ToBroker::KeepBindings {
-                    id,
-                    kept: kept.clone(),
-                    gone: gone.clone(),
-                };
-                let octets = broker_proto::encode(&request).expect("a message").len();
-                assert!(
-                    octets <= broker_proto::broker::MAX_REQUEST,
-                    "{octets} octets"
-                );
-                self.handed_over += 1;
-                for token in gone {
-                    self.kept.remove(&token);
-                }
-                for binding in kept {
-                    let until = self.now + Duration::from_secs(u64::from(binding.left));
-                    self.kept.insert(binding.token, (binding, until));
-                }
-                BrokerAnswer::Done { id }
-            }
-            ToBroker::RecallBindings { id, after } => {
-                let mut rest = self.kept.iter().filter(|(token, _)| after < Some(**token));
-                let page: Vec<_> = rest.by_ref().take(2).collect();
-                let more = rest.next().is_some();
-                let now = self.now;
-                let bindings = page.iter().map(|(_, (binding, until))| {
-                    let left = until.saturating_duration_since(now).as_secs();
-                    let mut binding = binding.clone();
-                    binding.left = u32::try_from(left).unwrap();
-                    binding
-                });
-                BrokerAnswer::Bindings {
-                    id,
-                    bindings: bindings.collect(),
-                    next: page.last().map(|(token, _)| **token).filter(|_| more),
-                }
-            }
+            ToBroker::KeepBindings { id, kept, gone } => self.keep(id, kept, gone),
+            ToBroker::RecallBindings { id, after } => self.recall(id, after),
             ToBroker::AdoptMedia { .. } | ToBroker::Health { .. } => return,
         };
         self.later(delay, Event::Broker(answer));
