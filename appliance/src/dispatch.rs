@@ -182,18 +182,22 @@ impl Dispatch {
 mod tests {
     use super::*;
 
+    /// The sbc's channel, from init.
+    fn hand_over(init: &Channel, far: Channel) {
+        let peer = ToChild::Peer {
+            role: Role::Sbc,
+            channel: ChannelKind::Journal,
+        };
+        init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
+    }
+
     #[test]
     fn a_neighbour_that_was_started_again_speaks_by_its_new_channel() {
         let (init, child) = Channel::pair().unwrap();
         let mut dispatch = Dispatch::new(child);
         for word in [b"one", b"two"] {
             let (near, far) = Channel::pair().unwrap();
-            let peer = ToChild::Peer {
-                role: Role::Sbc,
-                channel: ChannelKind::Journal,
-            };
-            init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
-            drop(far);
+            hand_over(&init, far);
             assert!(dispatch.wait(Some(1000)).unwrap().is_empty());
             near.send(word, &[]).unwrap();
             let got = dispatch.wait(Some(1000)).unwrap();
@@ -209,11 +213,7 @@ mod tests {
         let (init, child) = Channel::pair().unwrap();
         let mut dispatch = Dispatch::new(child);
         let (near, far) = Channel::pair().unwrap();
-        let peer = ToChild::Peer {
-            role: Role::Sbc,
-            channel: ChannelKind::Journal,
-        };
-        init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
+        hand_over(&init, far);
         assert!(dispatch.wait(Some(1000)).unwrap().is_empty());
         near.send(b"one", &[]).unwrap();
         let before = std::time::Instant::now();
@@ -238,12 +238,7 @@ mod tests {
         let (init, child) = Channel::pair().unwrap();
         let mut dispatch = Dispatch::new(child);
         let (near, far) = Channel::pair().unwrap();
-        let peer = ToChild::Peer {
-            role: Role::Sbc,
-            channel: ChannelKind::Journal,
-        };
-        init.send(&encode(&peer).unwrap(), &[far.as_fd()]).unwrap();
-        drop(far);
+        hand_over(&init, far);
         dispatch.wait(Some(1000)).unwrap();
         drop(near);
         dispatch.wait(Some(1000)).unwrap();

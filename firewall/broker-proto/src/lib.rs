@@ -1,8 +1,9 @@
 //! The messages between the processes of the house: types and their bytes, no behaviour.
 //!
 //! Every pair of processes talks over one `SOCK_SEQPACKET` socket pair; one packet is one message (on the broker's channel
-//! several, see `wire`), descriptors travel beside it by `SCM_RIGHTS`. Each direction of each pair has an enum of its own, so a message that runs the wrong way
-//! cannot be expressed, and the receiver refuses whatever does not decode to the last byte.
+//! one or several, see [`decode_together`]), descriptors travel beside it by `SCM_RIGHTS`. Each direction of each pair has
+//! an enum of its own, so a message that runs the wrong way cannot be expressed, and the receiver refuses whatever does not
+//! decode to the last byte.
 //!
 //! | module | between | opened by |
 //! |---|---|---|
@@ -12,8 +13,9 @@
 //! | [`keyholder`] | sbc, management and the keyholder | init |
 //! | [`status`] | management and sbc, firewall, init | init |
 //!
-//! [`binding`] is what the sbc leaves with the firewall for its successor; [`settings`] holds what the firewall hands to the sbc, which reads no configuration file; [`policy`] what of it says
-//! which fields and messages pass; [`network_test`] what a test of the network tries and finds.
+//! [`binding`] is what the sbc leaves with the firewall for its successor; [`settings`] holds what the firewall hands to the
+//! sbc, which reads no configuration file; [`policy`] what of it says which fields and messages pass; [`network_test`] what
+//! a test of the network tries and finds.
 
 #![cfg_attr(
     not(test),

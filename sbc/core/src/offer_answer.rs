@@ -187,8 +187,8 @@ impl OwnDescription {
     }
 
     /// Our description made of the other side's, with our sockets and keys. `leases`: one for each media line that we
-    /// carry, with the keys of one that is sealed. `said`: what this
-    /// side's far end said last: the offer, if this answers one.
+    /// carry, with the keys of one that is sealed. `said`: what this side's far end said last: the offer, if this answers
+    /// one.
     pub(crate) fn write(
         &mut self,
         theirs: &SessionDescription,

@@ -9,7 +9,7 @@ use std::{
 
 use broker_proto::{
     Packet, RequestId,
-    broker::{Flow, Refusal, ToBroker},
+    broker::{Flow, MAX_REQUEST, Refusal, ToBroker},
     journal::{Record, Severity, ToJournal},
     settings::{Limits, NameServer, Settings, Transport, ZoneId},
     status::{CallInfo, LadderStep},
@@ -37,8 +37,8 @@ use crate::{
 /// Makes the core once the first settings are here: settings, now, wall clock in ms.
 pub type Factory<E> = Box<dyn Fn(Settings, Instant, u64) -> E>;
 
-/// Octets of requests that leave together: the firewall takes no packet above 4,096.
-const PACKET: usize = 2048;
+/// Octets of requests that leave together.
+const PACKET: usize = MAX_REQUEST / 2;
 
 /// Inputs that carrying out an output brought about.
 enum Aftermath {
