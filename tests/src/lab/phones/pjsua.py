@@ -19,6 +19,7 @@ def say(*words):
 class Call(pj.Call):
     def __init__(self, account, number=-1):
         pj.Call.__init__(self, account, number)
+        self.account = account
         calls.append(self)
 
     def onCallState(self, _):
@@ -35,6 +36,13 @@ class Call(pj.Call):
                 audio = self.getAudioMedia(index)
                 player.startTransmit(audio)
                 audio.startTransmit(recorder)
+
+    # Without an object of its own the new call shares that of the old one, which ends both.
+    def onCallTransferRequest(self, request):
+        request.newCall = Call(self.account)
+
+    def onCallReplaceRequest(self, request):
+        request.newCall = Call(self.account)
 
     def onCallTransferStatus(self, status):
         say("TRANSFER", status.statusCode, status.reason)
